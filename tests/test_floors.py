@@ -93,6 +93,7 @@ ACROSS = {
     "protocol/test_work",
     "server/test_futures",
     "service/test_clock",
+    "service/test_disconnecting",
     "service/test_files",
     "service/test_limits",
     "service/test_making",

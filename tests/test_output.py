@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from txsse import ServerSentEvent
 from txsse._output import complain, put, visible
 from txsse.cli.format import as_text, as_visible_data
-from txsse.cli.publish_result import NotPublished, judge
+from txsse.cli.publish_result import NotDone, judge
 from txsse.client.response import Refuses, StreamRequest, parse_url
 from txsse.client.response import judge as judge_stream
 
@@ -138,7 +138,7 @@ class ShownTests:
         shown = io.StringIO()
         try:
             id = judge(status, fields.get, content, url="http://x/", topics=[value], has_token=True)
-        except NotPublished as problem:
+        except NotDone as problem:
             complain(shown, "txsse publish", problem)
         else:
             shown.write(id + "\n")

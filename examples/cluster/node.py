@@ -27,10 +27,8 @@ class Publish(resource.Resource):
         try:
             status, answer = 200, await self.hub.publish("messages", update, id=id or None)
         except SSEError as error:
-            status, answer = (
-                503 if isinstance(error, JournalFailed | HubStopped) else 400,
-                f"Not published: {error}",
-            )
+            status = 503 if isinstance(error, JournalFailed | HubStopped) else 400
+            answer = f"Not published: {error}"
         if request.channel is not None:  # the client is still connected
             request.setResponseCode(status)
             request.setHeader("Content-Type", "text/plain; charset=utf-8")

@@ -30,7 +30,7 @@ from txsse.cli.command import Command
 from txsse.cli.publish import PUBLISH
 from txsse.cli.token import TOKEN
 from txsse.mercure import FixedKeys, Issuer, pem_key, secret_key
-from txsse.mercure.auth.grants import Grants
+from txsse.mercure.auth.grants import OWN_DETAIL_TYPE, Grants
 from txsse.mercure.auth.keys import Key
 from txsse.mercure.auth.verify import Role, Verifier
 from txsse.mercure.errors import InvalidToken
@@ -230,7 +230,10 @@ class MakingTests:
             (["--compatibility", "--publish-pattern", "https://x/:id"], "URL patterns exist since"),
             (["--compatibility", "--subscribe-pattern", "https://x/:id"], "URL patterns exist since"),
             (["--compatibility", "--subscribe", "a\n"], "control character"),
+            (["--compatibility", "--disconnect"], "--disconnect and --compatibility exclude each other"),
+            ([*HUB, "--subject", "x" * 513], "its sub has 513 bytes, and 512 is the limit"),
             (["--decode", "x", "--publish", "a"], "--decode makes no token"),
+            (["--decode", "x", "--disconnect"], "--decode makes no token"),
         ],
     )
     def test_invalid_command_line(self, tokens: Tokens, arguments: list[str], problem: str) -> None:
@@ -342,6 +345,13 @@ class KeyTests:
 
 
 class DecodingTests:
+    def test_grant_to_disconnect(self, tokens: Tokens) -> None:
+        """
+        The description of a token that allows disconnecting says so.
+        """
+        lines = self.show(tokens, tokens.make(*HUB, "--disconnect"), 0)
+        assert "it is a Mercure 1.0 token, and allows disconnecting clients" in lines
+
     def show(self, tokens: Tokens, token: str, status: int, *arguments: str) -> list[str]:
         shown = tokens("--decode", token, *arguments)
         assert (tokens.status, tokens.err) == (status, "")
@@ -442,6 +452,12 @@ class DecodingTests:
             {"authorization_details": [detail([], "a")]},
             {"authorization_details": [detail(["publish"], "a\n")]},
             {"authorization_details": [detail(["subscribe"], "a", payload=1)]},
+            {"authorization_details": [{"type": OWN_DETAIL_TYPE, "actions": ["disconnect"]}]},
+            {"authorization_details": [{"type": OWN_DETAIL_TYPE, "actions": "disconnect"}]},
+            {"authorization_details": [{"type": OWN_DETAIL_TYPE}]},
+            {"sub": 5},
+            {"jti": "x" * 513},
+            {"sid": []},
             {"mercure": 5},
             {"mercure": {"subscribe": [5]}},
             {"mercure": {"subscribe": ["a\n"]}},

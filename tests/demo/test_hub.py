@@ -192,8 +192,8 @@ class StreamTests:
 class PresenceTests:
     def test_pages_connect_and_disconnect(self, plain: Wire, pages: Pages) -> None:
         """
-        The demo sends each page the number of pages when it connects, and again when the number changes: for a
-        page that disconnects, a second later, since it may be loaded again.
+        The demo sends each page the number of pages when it connects, and again when the number changes: a
+        second after a page has disconnected, since it may be loaded again.
         """
         first = pages.open("?page=a")
         second = pages.open("?page=b")
@@ -203,6 +203,7 @@ class PresenceTests:
         pages.pump()
         assert counts(first) == [1, 2]
         plain.reactor.advance(1)
+        pages.pump()
         assert counts(first) == [1, 2, 1]
 
     def test_two_streams_of_a_page(self, pages: Pages) -> None:

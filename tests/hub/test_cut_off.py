@@ -566,7 +566,7 @@ class ClusterTests:
         assert isinstance(outcome[0], CancelledError)
         assert cluster.messages == []
 
-    @pytest.mark.parametrize("key", [1.5, b"ann", "x" * 1100])
+    @pytest.mark.parametrize("key", [1.5, b"ann", "x" * 4100])
     def test_key_that_others_cannot_recognise(
         self, nodes: tuple[World, World, TwoNodes], failures: list[LogEvent], key: Any
     ) -> None:

@@ -55,6 +55,25 @@ class NodeTests:
         assert result_of(world.hub.count_subscribers()) == 0
         assert result_of(world.hub.start()) is None
 
+    def test_find(self, plain: Wire) -> None:
+        """
+        The first handler of a class is found.
+        """
+
+        class Handler:
+            def message_received(self, message: str) -> None:
+                return None
+
+            def messages_missed(self) -> None:
+                pass
+
+        node = World(plain).hub.node
+        assert node.find(Handler) is None
+        first = Handler()
+        node.add(first)
+        node.add(Handler())
+        assert node.find(Handler) is first
+
     def test_unknown_message(self, plain: Wire) -> None:
         """
         A hub acknowledges a cluster message of an unknown kind.

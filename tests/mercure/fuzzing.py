@@ -19,6 +19,8 @@ from twisted.web.server import Request, Site
 
 from tests.fakes import Client, Wire
 from tests.mercure.world import (
+    DISCONNECT,
+    DISCONNECTER,
     OTHER_SECRET,
     PATH,
     PUBLISHER,
@@ -116,7 +118,7 @@ texts = st.one_of(
 
 PARAMETERS = ["match", "match_exact", "match_urlpattern", "last_event_id", "topic", "lastEventID"]
 PARAMETERS += ["Last-Event-ID", "authorization", "matchTemplate", "match[]", "Match", "data", "id", "private"]
-PARAMETERS += ["type", "retry"]
+PARAMETERS += ["type", "retry", "key", "jti", "sub", "expires_in"]
 
 named = st.tuples(st.sampled_from(PARAMETERS) | texts, texts)
 encoded = st.one_of(
@@ -130,6 +132,7 @@ encoded = st.one_of(
 # Tokens without access to the private updates, and invalid tokens. The hub's clock is at 0.
 TOKENS = {
     "publisher": token(publish=["*"]),
+    "disconnecter": DISCONNECTER,
     "elsewhere": token(
         subscribe=["elsewhere", {"match": "https://c.example/:x", "match_type": "urlpattern"}]
     ),
@@ -197,7 +200,20 @@ methods = st.one_of(
 )
 segments = st.one_of(
     st.sampled_from(
-        [b"subscriptions", b"exact", b"urlpattern", b"", b".", b"..", b"%2e%2e", b"%2F", b"%", b"%ff", b"*"]
+        [
+            b"subscriptions",
+            b"disconnect",
+            b"exact",
+            b"urlpattern",
+            b"",
+            b".",
+            b"..",
+            b"%2e%2e",
+            b"%2F",
+            b"%",
+            b"%ff",
+            b"*",
+        ]
     ),
     st.binary(max_size=8).map(lambda value: quote_from_bytes(value).encode()),
     st.binary(max_size=8).filter(lambda value: not re.search(rb"[\s?#]", value)),
@@ -206,6 +222,7 @@ places = st.one_of(
     st.just(PATH.encode()),
     st.lists(segments, max_size=5).map(lambda each: b"/".join([PATH.encode(), *each])),
     st.lists(segments, max_size=4).map(lambda each: b"/".join([PATH.encode(), b"subscriptions", *each])),
+    st.lists(segments, max_size=1).map(lambda each: b"/".join([DISCONNECT.encode(), *each])),
     st.lists(segments, max_size=3).map(
         lambda each: b"/".join([b"/.well-known/oauth-protected-resource", *each])
     ),

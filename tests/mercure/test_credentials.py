@@ -434,6 +434,24 @@ class SettingsTests:
         with pytest.raises(ValueError, match=r"publish_origins: 'https://a\.example/' is not an origin"):
             Settings(url=URL, publish_origins=["https://a.example/"])
 
+    @pytest.mark.parametrize("lifetime", [0, -1, float("inf"), float("nan")])
+    def test_revocation_lifetime(self, lifetime: float) -> None:
+        """
+        Revoked tokens are refused for a positive number of seconds.
+        """
+        with pytest.raises(ValueError, match="revocation_lifetime must be a positive number of seconds"):
+            Settings(url=URL, revocation_lifetime=lifetime)
+        with pytest.raises(TypeError, match="revocation_lifetime must be a number of seconds"):
+            Settings(url=URL, revocation_lifetime="30d")  # type: ignore[arg-type]
+
+    def test_key_claim(self) -> None:
+        """
+        The name of a claim that cannot have the key of a session is rejected.
+        """
+        assert Settings(url=URL).key_claim == "sid"
+        with pytest.raises(ValueError, match="key_claim: 'aud' is not the name of a claim"):
+            Settings(url=URL, key_claim="aud")
+
     @pytest.mark.parametrize("name", ["audience", "algorithms", "origins", "publish_origins", "issuers"])
     def test_string_for_a_list(self, name: str) -> None:
         """

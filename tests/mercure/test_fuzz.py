@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import jwt
 import pytest
@@ -39,6 +39,7 @@ from tests.mercure.fuzzing import (
     with_secrets,
 )
 from tests.mercure.world import (
+    DISCONNECT,
     OTHER_SECRET,
     PATH,
     PUBLISHER,
@@ -206,6 +207,67 @@ class AnythingTests:
         publish()
         assert failures == []
 
+    def test_disconnecting(self, failures: list[LogEvent]) -> None:
+        """
+        A valid form disconnects exactly the streams that it names; every other form, with any headers, is
+        refused and disconnects none.
+        """
+        one = st.tuples(st.sampled_from(["key", "jti", "sub", "expires_in"]) | texts, texts | clean)
+        claims = {"key": "sid", "jti": "jti", "sub": "sub"}
+
+        @fuzz(200)
+        @given(
+            st.lists(one, max_size=4),
+            st.sampled_from(["key", "jti", "sub", None]),
+            texts | clean,
+            st.none() | encoded,
+            st.sampled_from([None, "disconnecter", "publisher", "expired", "old_publisher"]),
+            compatibilities,
+        )
+        @example([("expires_in", "1")], "sub", "\x00", None, "disconnecter", False)
+        @example([("expires_in", "9" * 10)], "key", "\u202e" * 100, None, "disconnecter", True)
+        @example([("sub", "b")], "sub", "a", None, "disconnecter", False)
+        @example([], None, "a", b"sub=%ed%a0%80", "disconnecter", False)
+        def ask(
+            form: list[tuple[str, str]],
+            field: str | None,
+            value: str,
+            body: bytes | None,
+            kind: str | None,
+            compatibility: bool,
+        ) -> None:
+            with hub(compatibility=compatibility) as world:
+                usable = 0 < len(value.encode()) <= 512
+                streams = {
+                    name: world.subscribe("a", token=token(**{claim: value}))
+                    for name, claim in claims.items()
+                    if usable
+                }
+                others = with_secrets(world)
+                form = form if field is None else [(field, value), *form]
+                raw = urlencode(form).encode() if body is None else body
+                sent = [(b"Content-Type", FORM.encode())]
+                if kind is not None:
+                    sent.append((b"Authorization", b"Bearer " + TOKENS[kind].encode()))
+                client = send(world, b"POST", DISCONNECT.encode(), sent, raw)
+                check(client)
+                world.reactor.run_soon()
+                for each in (*streams.values(), others):
+                    each.client.pump()
+                closed = {name for name, each in streams.items() if each.client.ended}
+                if client.status != 200:
+                    assert closed == set()
+                else:
+                    document = json.loads(client.body)
+                    assert kind == "disconnecter" and document["disconnected"] == len(closed)
+                    named_here = [each for each in parse_qsl(raw.decode(), True) if each[0] in claims]
+                    assert len(named_here) == 1
+                    assert closed == {name for name, given in named_here if given == value and usable}
+                assert not others.client.ended
+
+        ask()
+        assert failures == []
+
     def test_lists(self, failures: list[LogEvent]) -> None:
         """
         A request to the subscription API whose token does not grant the path discloses no subscription.
@@ -303,6 +365,10 @@ class AnythingTests:
                 | st.fixed_dictionaries({}, optional={"subscribe": values, "payload": values}),
                 "nbf": values,
                 "iss": values,
+                "iat": values,
+                "sub": values | texts,
+                "jti": values | texts,
+                "sid": values | texts,
             },
         )
         fields = st.fixed_dictionaries(

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.mercure.world import PATH, token
+from tests.mercure.world import PATH, URL, detail, sign, token
 from tests.needs import needs
 from tests.processes import python, start
+from txsse.mercure.auth.grants import OWN_DETAIL_TYPE
 
 requests: Any = pytest.importorskip("requests", reason="pip install schemathesis")
 schemathesis: Any = pytest.importorskip("schemathesis", reason="pip install schemathesis")
@@ -29,7 +30,17 @@ CHECKS = schemathesis.checks
 # Streams that end soon, because schemathesis reads each response to its end.
 LIFETIME = 0.05
 
-GOOD = token(publish=["*"], subscribe=["*"], exp=time.time() + 3600, payload={"user": "x"})
+GOOD = sign(
+    {
+        "aud": URL,
+        "exp": time.time() + 3600,
+        "authorization_details": [
+            detail(["publish"], "*"),
+            detail(["subscribe"], "*", payload={"user": "x"}),
+            {"type": OWN_DETAIL_TYPE, "actions": ["disconnect"]},
+        ],
+    }
+)
 POOR = token(publish=["nothing"], subscribe=["nothing"], exp=time.time() + 3600)
 
 every = settings(
@@ -49,7 +60,7 @@ def serve() -> None:
     from twisted.web.resource import Resource
     from twisted.web.server import Site
 
-    from tests.mercure.world import SECRET, URL
+    from tests.mercure.world import SECRET
     from txsse import Hub
     from txsse.mercure import Settings, shared_secret, well_known
 
@@ -123,8 +134,8 @@ class DescriptionTests:
     @every
     def test_with_a_good_token(self, case: Any, service: str) -> None:
         """
-        Every request with a token that grants all topics gets a described response, and an invalid
-        publication is refused.
+        Every request with a token that grants everything gets a described response, and an invalid
+        form is refused.
         """
         more = [CHECKS.negative_data_rejection] if case.method == "POST" else []
         ask(case, service, *more, token=GOOD)

@@ -758,7 +758,10 @@ class MetadataTests:
         assert client.headers["access-control-allow-origin"] == "*"
         assert json.loads(client.body) == {
             "resource": URL,
-            "authorization_details_types_supported": ["https://mercure.rocks/authorization-detail"],
+            "authorization_details_types_supported": [
+                "https://mercure.rocks/authorization-detail",
+                "https://pypi.org/project/txsse/#authorization-detail",
+            ],
             "bearer_methods_supported": ["header"],
             "mercure_cookie": "__Secure-mercure_access_token",
             "mercure_matcher_types_supported": ["exact", "urlpattern"],

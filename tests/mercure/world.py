@@ -15,11 +15,12 @@ from twisted.web.server import Request, Site
 from tests.fakes import Client, Wire
 from txsse import EventStreamParser, Hub, ServerSentEvent
 from txsse.mercure import Settings, shared_secret, well_known
-from txsse.mercure.auth.grants import DETAIL_TYPE
+from txsse.mercure.auth.grants import DETAIL_TYPE, OWN_DETAIL_TYPE
 from txsse.web.responses import NOTHING, Branch
 
 URL = "https://hub.example/.well-known/mercure"
 PATH = "/.well-known/mercure"
+DISCONNECT = f"{PATH}/disconnect"
 SECRET = "a secret that is long enough for it"
 OTHER_SECRET = "another secret, which the hub rejects"
 
@@ -189,6 +190,15 @@ class MercureWorld:
         given = PUBLISHER if token is None else token
         return self.ask("POST", form=[("topic", topic), ("data", data), *fields.items()], token=given)
 
+    def cut_off(
+        self, *, token: str | None = None, headers: Mapping[str, str] | None = None, **form: Any
+    ) -> Client:
+        """
+        Request that clients are disconnected, with the given token, or else with one that allows it.
+        """
+        given = DISCONNECTER if token is None else token
+        return self.ask("POST", DISCONNECT, form=form.items(), token=given, headers=headers)
+
     def end(self) -> None:
         """
         Disconnect every client.
@@ -200,3 +210,4 @@ class MercureWorld:
 
 
 PUBLISHER = token(publish=["*"])
+DISCONNECTER = token(authorization_details=[{"type": OWN_DETAIL_TYPE, "actions": ["disconnect"]}])

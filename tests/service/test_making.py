@@ -178,6 +178,8 @@ class IssuerTests:
             ),
             ({"slow_policy": "wait"}, "--slow-policy must be one of close, drop, latest, replay, not 'wait'"),
             ({"origin": ("app.example",)}, "app.example"),
+            ({"key_claim": "exp"}, "--key-claim: 'exp' is not the name of a claim"),
+            ({"key_claim": "x" * 101}, "an example is sid"),
         ],
     )
     def test_invalid(self, serve: Callable[..., Tree], given: dict[str, Any], said: str) -> None:

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from tests.fakes import Client, Wire
 from tests.mercure.signers import ec_key, private_pem
-from tests.mercure.world import PATH, SECRET, URL, Reader, old_token, token
+from tests.mercure.world import DISCONNECT, DISCONNECTER, PATH, SECRET, URL, Reader, old_token, token
 from txsse.mercure.auth import jwks as remote
 from txsse.service.build import make_hub
 from txsse.service.config import BadConfig, Config
@@ -97,6 +97,13 @@ class Running:
         given["Content-Type"] = "application/x-www-form-urlencoded"
         body = urlencode([*(("topic", each) for each in topics), ("data", data)]).encode()
         return self.ask(PATH, "POST", body, **given, **headers)
+
+    def disconnect(self, form: str) -> Client:
+        given = {
+            "Authorization": f"Bearer {DISCONNECTER}",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        return self.ask(DISCONNECT, "POST", form.encode(), **given)
 
     def old_texts(self) -> list[str]:
         """
@@ -290,6 +297,16 @@ class Cases:
     def cookie(self, start: Start) -> None:
         service = start(cookie="mine")
         assert service.subscribe("a", token=None, Cookie=f"mine={ANY}").status == 200
+
+    def key_claim(self, start: Start) -> None:
+        service = start(key_claim="session")
+        assert service.disconnect("key=x").status == 200
+        for claim, status in (("session", 401), ("sid", 200)):
+            assert service.publish("a", token=token(publish=["*"], **{claim: "x"})).status == status
+
+    def revocation_lifetime(self, start: Start) -> None:
+        service = start(revocation_lifetime=60.0)
+        assert b'"1970-01-01T00:01:00Z"' in service.disconnect("sub=ann").body
 
     def subscriptions(self, start: Start) -> None:
         for given, status in ((True, 200), (False, 404)):

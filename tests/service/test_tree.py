@@ -12,7 +12,7 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.web.server import Site
 
 from tests.fakes import Client, Http2Client, Wire
-from tests.mercure.world import SECRET, URL, token
+from tests.mercure.world import DISCONNECTER, SECRET, URL, token
 from tests.web.bounded_world import World
 from txsse.service.config import Config
 from txsse.service.issuers import make_issuers
@@ -126,6 +126,8 @@ class HubTests:
             ("QUERY /.well-known/mercure HTTP/1.1|Host: x|Transfer-Encoding: chunked", 401),
             ("POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 9|Authorization: Bearer x", 401),
             ("POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 9|Authorization: Bearer ?", 400),
+            ("POST /.well-known/mercure/disconnect HTTP/1.1|Host: x|Content-Length: 900", 401),
+            ("POST /.well-known/mercure/%64isconnect HTTP/1.1|Host: x|Content-Length: 900", 401),
         ],
     )
     def test_refused_before_the_body(self, ask: Callable[..., Client], head: str, status: int) -> None:
@@ -138,6 +140,22 @@ class HubTests:
         assert client.headers["date"]
 
     @pytest.mark.parametrize(
+        ("request_line", "purpose"),
+        [
+            ("POST PATH", "publishing"),
+            ("POST PATH/disconnect", "disconnecting"),
+            ("QUERY PATH", "subscribing"),
+        ],
+    )
+    def test_missing_token(self, ask: Callable[..., Client], request_line: str, purpose: str) -> None:
+        """
+        The refusal of a request without a token says what needs one.
+        """
+        head = request_line.replace("PATH", "/.well-known/mercure")
+        client = ask(f"{head} HTTP/1.1|Host: x|Content-Length: 900")
+        assert client.body == f"{purpose} requires a token\n".encode()
+
+    @pytest.mark.parametrize(
         ("head", "given", "body"),
         [
             (
@@ -146,6 +164,11 @@ class HubTests:
                 "topic=a",
             ),
             ("QUERY PATH HTTP/1.1|Host: x|Content-Length: 7", {"anonymous": True}, "match=a"),
+            (
+                "POST PATH/disconnect HTTP/1.1|Host: x|Content-Length: 7|Authorization: DISCONNECTER",
+                {},
+                "sub=ann",
+            ),
         ],
     )
     def test_body_is_read(
@@ -155,13 +178,24 @@ class HubTests:
         The body of a publication or subscription with a valid token is read.
         """
         kind = "|Content-Type: application/x-www-form-urlencoded"
+        head = head.replace("DISCONNECTER", f"Bearer {DISCONNECTER}")
         head = head.replace("TOKEN", f"Bearer {token(publish=['*'])}").replace("PATH", "/.well-known/mercure")
         client = ask(head + kind, **given)
         assert client.status == 0
         client.say(body.encode())
         assert client.status == 200
 
-    @pytest.mark.parametrize("head", ["PUT /.well-known/mercure", "POST /", "POST /.well-known/mercure/x"])
+    @pytest.mark.parametrize(
+        "head",
+        [
+            "PUT /.well-known/mercure",
+            "POST /",
+            "POST /.well-known/mercure/x",
+            "POST /.well-known/mercure/disconnect/x",
+            "PUT /.well-known/mercure/disconnect",
+            "QUERY /.well-known/mercure/disconnect",
+        ],
+    )
     def test_body_is_discarded(self, ask: Callable[..., Client], head: str) -> None:
         """
         The body of any other request is discarded.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from txsse._output import Unwritable, complain, give_up, put, visible
 from txsse._version import __version__
 from txsse.cli.command import Command
+from txsse.cli.disconnect import DISCONNECT
 from txsse.cli.publish import PUBLISH
 from txsse.cli.tail import TAIL
 from txsse.cli.token import TOKEN
@@ -33,7 +34,7 @@ the service is a Twisted plugin:
 """
 
 
-COMMANDS: Sequence[Command] = (TAIL, PUBLISH, TOKEN)
+COMMANDS: Sequence[Command] = (TAIL, PUBLISH, TOKEN, DISCONNECT)
 
 
 def main(argv: Sequence[str] | None = None, *, commands: Sequence[Command] = COMMANDS) -> int:

@@ -13,7 +13,8 @@ from typing import TypeGuard
 
 from txsse._extras import needs
 from txsse._output import visible
-from txsse.mercure.auth.grants import read_claim, read_details
+from txsse.mercure.auth.grants import Grants, read_claim, read_details
+from txsse.mercure.auth.identity import KEY_CLAIM, read_identity
 from txsse.mercure.auth.keys import ALGORITHMS, Key
 from txsse.mercure.auth.mint import BASE
 from txsse.mercure.errors import InvalidToken
@@ -120,6 +121,8 @@ def _dialect(header: Mapping[str, object], claims: Mapping[str, object]) -> list
         missing = [f"it has no {name}" for name in ("exp", "aud") if claims.get(name) is None]
         problems = [*missing, *_audience(claims), *_grants(read_details, claims)]
         verdict = "it is a Mercure 1.0 token"
+        if not problems and read_details(claims, BASE).disconnect:
+            verdict += ", and allows disconnecting clients"
     elif "mercure" in claims:
         problems = [*_audience(claims), *_grants(read_claim, claims)]
         verdict = "it is a token of the protocol before Mercure 1.0"
@@ -136,9 +139,10 @@ def _audience(claims: Mapping[str, object]) -> list[str]:
     return ["its aud is not a text, such as the hub's URL"]
 
 
-def _grants(read: Callable[[Mapping[str, object], str], object], claims: Mapping[str, object]) -> list[str]:
+def _grants(read: Callable[[Mapping[str, object], str], Grants], claims: Mapping[str, object]) -> list[str]:
     try:
         read(claims, BASE)
+        read_identity(claims, KEY_CLAIM)
     except InvalidToken as error:
         # The reason may quote the token.
         return [visible(error.reason)]

@@ -1,10 +1,11 @@
 """
-Post updates to a hub for ``txsse publish``, one after the other on one connection.
+Post forms to a hub for ``txsse publish`` and ``txsse disconnect``, one after the other on one connection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -17,12 +18,12 @@ from twisted.web.iweb import IAgent, IResponse
 
 from txsse._redact import without_secrets
 from txsse.cli.insecure_tls import TrustAnyone
-from txsse.cli.publish_result import NotPublished, explain, judge
+from txsse.cli.publish_result import PUBLISHED, NotDone, explain, judge
 from txsse.client.stream import Body, cause_of
 from txsse.client.tls import Policy
 from txsse.web.body import BodyReader, BodyTooLarge
 
-__all__ = ["Poster"]
+__all__ = ["Answer", "Poster"]
 
 # The largest body of a response that is read, in bytes: a hub responds with an ID, or one sentence.
 _MAX_ANSWER = 65536
@@ -32,14 +33,30 @@ _MAX_ANSWER = 65536
 _KEPT = 4
 
 
+@dataclass(frozen=True)
+class Answer:
+    """
+    A hub's response.
+
+    :ivar status: its status.
+    :ivar header: returns a header field, ``None`` if the field is missing.
+    :ivar body: its body.
+    """
+
+    status: int
+    header: Callable[[str], str | None]
+    body: bytes
+
+
 class Poster:
     """
-    Post updates to one hub.
+    Post forms to one URL of a hub.
 
-    :param url: the URL of the hub.
-    :param timeout: how long one update may take, in seconds.
+    :param url: the URL.
+    :param timeout: how long one request may take, in seconds.
     :param insecure: whether any certificate is accepted.
     :param agent: makes the requests; ``None`` for the default one.
+    :param success: what has happened if a request succeeds, for errors.
     """
 
     def __init__(
@@ -50,7 +67,9 @@ class Poster:
         timeout: float,
         insecure: bool = False,
         agent: IAgent | None = None,
+        success: str = PUBLISHED,
     ) -> None:
+        self._success = success
         self._reactor = reactor
         self._url = url
         # The URL as messages show it.
@@ -74,20 +93,39 @@ class Poster:
         :param fields: the form's fields.
         :param token: the token that allows the publication; ``None`` to send no token.
         :returns: the update's ID.
-        :raises NotPublished: if the hub did not return an ID; it is then refused, or its outcome is unknown.
+        :raises NotDone: if the hub did not return an ID; it is then refused, or its outcome is unknown.
+        :raises CancelledError: if the call is cancelled.
+        """
+        answer = await self.ask(fields, token)
+        return judge(
+            answer.status,
+            answer.header,
+            answer.body,
+            url=self._name,
+            topics=[value for name, value in fields if name == "topic"],
+            has_token=token is not None,
+        )
+
+    async def ask(self, fields: Sequence[tuple[str, str]], token: str | None) -> Answer:
+        """
+        Post one form.
+
+        :returns: the response, whatever its status is.
+        :raises NotDone: if the hub cannot be reached, or the outcome is unknown.
         :raises CancelledError: if the call is cancelled.
         """
         posting = Deferred.fromCoroutine(self._exchange(fields, token))
         posting.addTimeout(self._timeout, self._reactor, self._timed_out)
         try:
             return await posting
-        except NotPublished:
+        except NotDone:
             raise
         except Exception as error:
             cause = cause_of(Failure(error))
             if isinstance(cause, (CancelledError, ConnectingCancelledError)):
                 raise CancelledError() from None
-            raise explain(cause, self._name, self._policy.certificates()) from None
+            certificates = self._policy.certificates()
+            raise explain(cause, self._name, certificates, success=self._success) from None
 
     async def close(self) -> None:
         """
@@ -95,7 +133,7 @@ class Poster:
         """
         await self._pool.closeCachedConnections()
 
-    async def _exchange(self, fields: Sequence[tuple[str, str]], token: str | None) -> str:
+    async def _exchange(self, fields: Sequence[tuple[str, str]], token: str | None) -> Answer:
         headers = Headers({"Content-Type": ["application/x-www-form-urlencoded"], "User-Agent": ["txsse"]})
         if token is not None:
             headers.addRawHeader("Authorization", f"Bearer {token}")
@@ -111,13 +149,8 @@ class Poster:
             values = response.headers.getRawHeaders(name.encode("ascii"))
             return values[-1].decode("utf-8", "replace") if values else None
 
-        topics = [value for name, value in fields if name == "topic"]
-        return judge(
-            response.code, header, content, url=self._name, topics=topics, has_token=token is not None
-        )
+        return Answer(response.code, header, content)
 
     def _timed_out(self, _: object, seconds: float) -> Failure:
-        problem = (
-            f"{self._name} has not responded in {seconds:g} s; it is unknown whether the update was published"
-        )
-        return Failure(NotPublished(problem))
+        problem = f"{self._name} has not responded in {seconds:g} s; it is unknown whether {self._success}"
+        return Failure(NotDone(problem))

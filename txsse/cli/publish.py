@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 from typing import TextIO, cast
 
 from twisted.internet import task
@@ -18,23 +16,17 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.web.iweb import IAgent
 
-from txsse._clock import make_steady, wall
+from txsse._clock import make_steady
 from txsse._extras import MissingExtra, need_tls
 from txsse._output import Unwritable, complain, put
 from txsse._twisted.types import CoreReactor
-from txsse.cli.arguments import positive, read_url
+from txsse.cli.arguments import read_url
 from txsse.cli.command import Command
 from txsse.cli.http import Poster
 from txsse.cli.input import BadFeed, lines_of, open_number, open_path, pieces_of, whole_of
-from txsse.cli.key_options import (
-    KEY_ENVIRONMENT,
-    InvalidOption,
-    add_key_arguments,
-    choose_key,
-    make_signed,
-    read_keys,
-)
-from txsse.cli.publish_result import NotPublished
+from txsse.cli.key_options import KEY_ENVIRONMENT, InvalidOption
+from txsse.cli.publish_result import NotDone
+from txsse.cli.tokens import TOKEN_ENVIRONMENT, add_token_arguments, find_tokens
 from txsse.client.response import parse_url
 
 __all__ = ["PUBLISH", "publish"]
@@ -42,14 +34,11 @@ __all__ = ["PUBLISH", "publish"]
 # Exit statuses; argparse itself uses 2.
 _OK, _FAILED, _WRONG, _INTERRUPTED = 0, 1, 2, 130
 
-#: The environment variable with a token.
-_TOKEN_ENVIRONMENT = "TXSSE_TOKEN"
-
 _EPILOG = f"""\
 DATA must directly follow TOPIC, without an option between them. If DATA is missing or -, the command reads
 it from stdin. It prints the IDs of the published updates, one on each line.
 
-The token comes from --token-file, or from the environment variable {_TOKEN_ENVIRONMENT}. With --key-file, or
+The token comes from --token-file, or from the environment variable {TOKEN_ENVIRONMENT}. With --key-file, or
 a secret in {KEY_ENVIRONMENT}, the command makes a token that is valid for a minute and allows publishing to
 only the given topics; this needs: pip install 'txsse[mercure]'. There is no option for a token or a secret:
 every user of the machine could see it on the command line.
@@ -63,14 +52,6 @@ exit status:
     2  the command line, the token or the key is invalid
   130  Ctrl-C
 """
-
-# The lifetime of a token made here, in seconds. A new one is made after half of it.
-_LIFETIME = 60
-
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-
-# Returns the token to publish with.
-_Tokens = Callable[[], str | None]
 
 
 def _milliseconds(text: str) -> int:
@@ -118,18 +99,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="deliver only to subscribers whose token allows reading the topic",
     )
-    parser.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="a file with the token to publish with"
-    )
-    parser.add_argument("--insecure", action="store_true", help="accept any TLS certificate of the hub")
-    parser.add_argument(
-        "--timeout",
-        type=positive(float),
-        default=30.0,
-        metavar="S",
-        help="how long one update may take, in seconds; default: 30",
-    )
-    add_key_arguments(parser)
+    add_token_arguments(parser, "publish", 30.0, "one update")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -170,7 +140,8 @@ async def publish(
         # Only a reactor with threads is asked to read a file.
         data = _data(cast(IReactorFromThreads, reactor), arguments, stdin)
         fields = _fields(arguments)
-        tokens = _tokens(reactor, arguments, os.environ, given_url)
+        topics = [arguments.topic, *arguments.topics]
+        tokens = find_tokens(reactor, arguments, os.environ, given_url, publish=topics)
     except (InvalidOption, ValueError) as error:
         complain(err, "txsse publish", error)
         return _WRONG
@@ -191,7 +162,7 @@ async def publish(
         status = _INTERRUPTED
     except Unwritable as error:
         problem = f"it was published, but {error}"
-    except (NotPublished, BadFeed) as error:
+    except (NotDone, BadFeed) as error:
         problem = f"line {published + 1}: {error}" if arguments.lines else str(error)
     finally:
         await poster.close()
@@ -239,64 +210,6 @@ def _fields(arguments: argparse.Namespace) -> list[tuple[str, str]]:
         except UnicodeEncodeError:
             raise InvalidOption(f"{name} is not UTF-8 text") from None
     return fields
-
-
-def _tokens(
-    reactor: IReactorTime, arguments: argparse.Namespace, environment: Mapping[str, str], url: str
-) -> _Tokens:
-    """
-    Return a function that returns the token; the command line takes precedence over the environment.
-    """
-    if arguments.token_file is not None:
-        if arguments.key_file is not None:
-            raise InvalidOption("--token-file and --key-file exclude each other; give one of them")
-        try:
-            return _fixed(arguments.token_file.read_text("utf-8"), str(arguments.token_file))
-        except OSError as error:
-            raise InvalidOption(f"{arguments.token_file}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise InvalidOption(f"{arguments.token_file} does not contain a token") from None
-    if arguments.key_file is None:
-        if environment.get(_TOKEN_ENVIRONMENT):
-            return _fixed(environment[_TOKEN_ENVIRONMENT], _TOKEN_ENVIRONMENT)
-        if not environment.get(KEY_ENVIRONMENT):
-            return lambda: None
-    return _made(reactor, arguments, environment, url)
-
-
-def _fixed(text: str, where: str) -> _Tokens:
-    token = text.strip()
-    if not _TOKEN.fullmatch(token):
-        # The error does not show the text: it may be another secret.
-        raise InvalidOption(f"{where} does not contain a token")
-    return lambda: token
-
-
-def _made(
-    reactor: IReactorTime, arguments: argparse.Namespace, environment: Mapping[str, str], url: str
-) -> _Tokens:
-    key = choose_key(read_keys(arguments.key_file, environment), arguments.algorithm, arguments.key_id)
-    made: list[tuple[float, str]] = []
-
-    def give() -> str:
-        now = wall(reactor)
-        # If the system time was set back, the token would be used long after its end by the hub's clock.
-        if not made or not 0 <= now - made[-1][0] <= _LIFETIME / 2:
-            token = make_signed(
-                key,
-                publish=[arguments.topic, *arguments.topics],
-                audience=arguments.audience or url,
-                issuer=arguments.key_issuer,
-                issued=now,
-                expires=now + _LIFETIME,
-                compatibility=arguments.compatibility,
-            )
-            made[:] = [(now, token)]
-        return made[-1][1]
-
-    # Report an invalid key or claim before anything is sent.
-    give()
-    return give
 
 
 def _print(out: TextIO | None, id: str) -> None:

@@ -2,7 +2,7 @@
 Decide whether a hub has published an update, and explain failures in one line that says what to do.
 
 Strategy: :func:`judge` takes a hub's response, all plain values, and returns the update's ID, or raises
-:exc:`NotPublished`; :func:`explain` converts a connection error to a :exc:`NotPublished`. Neither does any
+:exc:`NotDone`; :func:`explain` converts a connection error to a :exc:`NotDone`. Neither does any
 I/O.
 """
 
@@ -22,15 +22,33 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 
-__all__ = ["INSECURE", "NotPublished", "describe", "explain", "judge", "quote"]
+__all__ = [
+    "BAD_TOKEN",
+    "INSECURE",
+    "NO_TOKEN",
+    "PUBLISHED",
+    "NotDone",
+    "describe",
+    "explain",
+    "judge",
+    "not_a_hub",
+    "quote",
+    "when_to_retry",
+]
 
-_NO_TOKEN = (
+#: The advice about a missing token.
+NO_TOKEN = (
     "the hub requires a token; give --token-file or --key-file, or set the environment variable TXSSE_TOKEN"
 )
-_BAD_TOKEN = (
+
+#: The advice about a token that is not accepted.
+BAD_TOKEN = (
     "the hub refuses the token: it has expired, or another key signed it, or it is for another hub; "
     "txsse token --decode shows its claims"
 )
+
+#: The success of a publication.
+PUBLISHED = "the update was published"
 
 #: The advice about a refused certificate.
 INSECURE = "--insecure accepts any certificate"
@@ -41,9 +59,9 @@ _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 _MAX_REASON = 300
 
 
-class NotPublished(Exception):
+class NotDone(Exception):
     """
-    The hub refused an update, or the outcome is unknown.
+    The hub refused a request, or the outcome is unknown.
     """
 
 
@@ -66,44 +84,47 @@ def judge(
     :param topics: the update's topics.
     :param has_token: whether the request contained a token.
     :returns: the update's ID.
-    :raises NotPublished: if the hub did not publish the update.
+    :raises NotDone: if the hub did not publish the update.
     """
     kind = (header("Content-Type") or "").partition(";")[0].strip().lower()
     text = body.decode("utf-8", "replace").strip()
     html = "html" in kind or text[:1] == "<"
     if 200 <= status < 300:
         if html or not text or not text.isprintable():
-            raise NotPublished(_no_hub(url, f"it answered {status} without an ID"))
+            raise NotDone(not_a_hub(url, f"it answered {status} without an ID"))
         return text
     said = "" if html else quote(text)
     problem = _refusal(status, header, url, topics, has_token, html)
-    raise NotPublished(f"{problem} (the hub says: {said})" if said else problem)
+    raise NotDone(f"{problem} (the hub says: {said})" if said else problem)
 
 
-def explain(error: Exception, url: str, certificates: Sequence[Certificate] = ()) -> NotPublished:
+def explain(
+    error: Exception, url: str, certificates: Sequence[Certificate] = (), *, success: str = PUBLISHED
+) -> NotDone:
     """
     Convert a connection error.
 
     :param certificates: the certificates that the hub sent.
+    :param success: what would have happened in case of success.
     """
     if isinstance(error, ConnectionRefusedError):
-        return NotPublished(f"no server listens at {url}; is the hub running?")
+        return NotDone(f"no server listens at {url}; is the hub running?")
     known = describe(error, url)
     if known is not None:
-        return NotPublished(known)
+        return NotDone(known)
     tls = explain_tls(error, certificates)
     if tls is not None:
         hint = INSECURE if is_distrust(error) else "does the hub speak http, without the s?"
-        return NotPublished(f"{url}: {tls}; {hint}")
+        return NotDone(f"{url}: {tls}; {hint}")
     if isinstance(error, NotImplementedError):
-        return NotPublished("https needs pyOpenSSL: pip install 'txsse[tls]'")
+        return NotDone("https needs pyOpenSSL: pip install 'txsse[tls]'")
     why = _shortened(str(error)) or type(error).__name__
     what = (
         "broke the connection off"
         if isinstance(error, ConnectionClosed)
         else "does not answer as a hub would"
     )
-    return NotPublished(f"{url} {what} ({why}); it is unknown whether the update was published")
+    return NotDone(f"{url} {what} ({why}); it is unknown whether {success}")
 
 
 def describe(error: BaseException | None, url: str) -> str | None:
@@ -142,26 +163,35 @@ def _refusal(
     html: bool,
 ) -> str:
     if status == 401:
-        return _BAD_TOKEN if has_token else _NO_TOKEN
+        return BAD_TOKEN if has_token else NO_TOKEN
     if status == 403:
         return f"the token does not allow publishing to {' and '.join(topics)}"
     if status in (404, 405):
-        return _no_hub(url, f"it answered {status}")
+        return not_a_hub(url, f"it answered {status}")
     if status == 413:
         return "the update is larger than the hub accepts"
     if status in (429, 503):
-        after = header("Retry-After") or ""
-        when = f"in {after} seconds" if after.isascii() and after.isdigit() else "later"
-        return f"the hub cannot accept the update at the moment; try again {when}"
+        return f"the hub cannot accept the update at the moment; try again {when_to_retry(header)}"
     location = header("Location")
     if 300 <= status < 400 and location is not None:
         return f"the hub is at another URL; publish to {_shortened(location)}"
     if html:
-        return _no_hub(url, f"it answered {status}")
+        return not_a_hub(url, f"it answered {status}")
     return f"the hub answered {status}"
 
 
-def _no_hub(url: str, why: str) -> str:
+def when_to_retry(header: Callable[[str], str | None]) -> str:
+    """
+    Return when a response asks clients to try again.
+    """
+    after = header("Retry-After") or ""
+    return f"in {after} seconds" if after.isascii() and after.isdigit() else "later"
+
+
+def not_a_hub(url: str, why: str) -> str:
+    """
+    Return the message about a URL that is not a hub's.
+    """
     return f"{url} is not a Mercure hub: {why}; most hubs are at /.well-known/mercure"
 
 

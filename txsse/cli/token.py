@@ -77,6 +77,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
             name, action="append", default=[], metavar=metavar, help=f"{what}; may be repeated"
         )
     parser.add_argument(
+        "--disconnect",
+        action="store_true",
+        help="allow disconnecting clients and revoking their tokens, as txsse disconnect does",
+    )
+    parser.add_argument(
         "--payload",
         metavar="JSON",
         help="data about the subscriber, disclosed with its subscriptions",
@@ -122,6 +127,7 @@ def _make(arguments: argparse.Namespace, environment: Mapping[str, str], out: Te
         publish_patterns=arguments.publish_pattern,
         subscribe=arguments.subscribe,
         subscribe_patterns=arguments.subscribe_pattern,
+        disconnect=arguments.disconnect,
         payload=None if arguments.payload is None else _parse(arguments.payload),
         audience=arguments.audience,
         issuer=arguments.key_issuer,
@@ -140,6 +146,11 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.payload is not None and not (arguments.subscribe or arguments.subscribe_pattern):
         raise InvalidOption("--payload needs --subscribe or --subscribe-pattern")
     if arguments.compatibility:
+        if arguments.disconnect:
+            raise InvalidOption(
+                "--disconnect and --compatibility exclude each other: a token from before Mercure 1.0 cannot "
+                "allow this"
+            )
         if arguments.publish_pattern or arguments.subscribe_pattern:
             raise InvalidOption(
                 "URL patterns exist since Mercure 1.0; with --compatibility, give URI templates to "
@@ -166,8 +177,9 @@ def _decode(
     stdin: TextIO | None,
     out: TextIO | None,
 ) -> int:
-    if any((arguments.publish, arguments.publish_pattern, arguments.subscribe, arguments.subscribe_pattern)):
-        raise InvalidOption("--decode makes no token; remove --publish and --subscribe")
+    topics = (arguments.publish, arguments.publish_pattern, arguments.subscribe, arguments.subscribe_pattern)
+    if arguments.disconnect or any(topics):
+        raise InvalidOption("--decode makes no token; remove --publish, --subscribe and --disconnect")
     explaining = load("cli.explain_token")
     keys = read_keys(arguments.key_file, environment)
     token = arguments.decode

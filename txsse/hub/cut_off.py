@@ -31,7 +31,7 @@ from txsse.server.channel import SSEChannel
 from txsse.topics.pattern import TopicPattern
 from txsse.topics.topic_set import ALL, TopicSet, selects
 
-__all__ = ["CutOff", "take_topics"]
+__all__ = ["CutOff", "disconnect", "take_topics"]
 
 _log = Logger()
 _failures = RateLimitedLog(_log)
@@ -175,7 +175,7 @@ class CutOff:
 
 
 def _cut(subscriber: Subscriber, topics: TopicSet | None) -> bool:
-    return _disconnect(subscriber) if topics is None else take_topics(subscriber, topics)
+    return disconnect(subscriber) if topics is None else take_topics(subscriber, topics)
 
 
 def _stop_flushing(channel: SSEChannel, topics: TopicSet | None) -> bool:
@@ -205,14 +205,14 @@ def take_topics(subscriber: Subscriber, revoked: TopicSet) -> bool:
     topics, private = _rest(subscriber.topics, revoked), _rest(subscriber.private, revoked)
     # A grant of ``*`` does not count: it grants the topics that are left, too.
     if not topics or topics.all or _may_select(topics, revoked) or _may_select(private, revoked):
-        return _disconnect(subscriber)
+        return disconnect(subscriber)
     if len(topics) == len(subscriber.topics) and len(private) == len(subscriber.private):
         return False
     try:
         subscriber.change(topics, private=private)
     except HubStopped:
         # The hub closes its streams, which may take seconds. Until then, they must not be sent these topics.
-        return _disconnect(subscriber)
+        return disconnect(subscriber)
     return True
 
 
@@ -232,7 +232,7 @@ def _may_select(topics: TopicSet, revoked: TopicSet) -> bool:
     return any(selects(selector, topic) for selector in topics.selectors for topic in revoked.exact)
 
 
-def _disconnect(subscriber: Subscriber) -> bool:
+def disconnect(subscriber: Subscriber) -> bool:
     """
     Close a subscriber's channel, without the updates that it holds back.
 

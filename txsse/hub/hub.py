@@ -46,6 +46,7 @@ from txsse.journal.cluster import AnyCluster, Cluster, ICluster, NoCluster
 from txsse.journal.interfaces import AnyJournal, IJournal
 from txsse.journal.memory import MemoryJournal
 from txsse.journal.registry import LocalRegistry
+from txsse.journal.revocations import AnyRevocations
 from txsse.journal.update import EphemeralUpdate, Update
 from txsse.protocol.encoder import encode_event, encode_retry
 from txsse.protocol.event import ServerSentEvent, check_text
@@ -488,6 +489,15 @@ class Hub:
         distribution = self._use()
         found = self._lifecycle.start().addCallback(lambda _: distribution.resume_id())
         return self._unhandled.watch(found, "hub.resume_id")
+
+    @property
+    def revocations(self) -> AnyRevocations | None:
+        """
+        The list of revoked tokens that the journal keeps; ``None`` for a journal that keeps none.
+
+        The hub's Mercure resource uses it. Reading it starts the hub, as its first use does.
+        """
+        return getattr(self._use().journal, "revocations", None)
 
     @property
     def problem(self) -> Exception | None:

@@ -5,13 +5,15 @@ A hub as a node of its cluster: the counts that it shares, and the messages that
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
 from txsse.hub.membership import Membership
 
 __all__ = ["MessageHandler", "Node"]
+
+_Handler = TypeVar("_Handler")
 
 
 class MessageHandler(Protocol):
@@ -49,6 +51,12 @@ class Node:
         Pass messages to a handler, unless one that was added before acts on them.
         """
         self._handlers.append(handler)
+
+    def find(self, kind: type[_Handler]) -> _Handler | None:
+        """
+        Return the handler of a class that was added first; ``None`` if none was added.
+        """
+        return next((each for each in self._handlers if isinstance(each, kind)), None)
 
     def subscriber_counts(self) -> Mapping[str, int]:
         """

@@ -15,8 +15,9 @@ from txsse._arguments import wrong_type
 
 __all__ = ["MAX_KEY_BYTES", "Anonymous", "decode_key", "decode_name", "encode_key", "encode_name"]
 
-#: The maximum length of a key's text, in bytes: nodes hold keys in memory, and send them in messages.
-MAX_KEY_BYTES = 1024
+#: The maximum length of a key's text, in bytes: nodes hold keys in memory, and send them in messages. A key
+#: of 512 bytes always fits: as JSON, a character takes up to six times as much.
+MAX_KEY_BYTES = 4096
 
 # How deep tuples may be nested.
 _MAX_DEPTH = 8

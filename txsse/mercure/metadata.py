@@ -10,7 +10,7 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 
 from txsse._serialize import to_json
-from txsse.mercure.auth.grants import DETAIL_TYPE
+from txsse.mercure.auth.grants import DETAIL_TYPE, OWN_DETAIL_TYPE
 from txsse.mercure.responses import segments_below
 from txsse.mercure.selectors.matcher import TYPES
 from txsse.mercure.settings import Settings
@@ -55,7 +55,7 @@ def _describe(settings: Settings) -> dict[str, object]:
     if servers:
         document["authorization_servers"] = servers
     document |= {
-        "authorization_details_types_supported": [DETAIL_TYPE],
+        "authorization_details_types_supported": [DETAIL_TYPE, OWN_DETAIL_TYPE],
         "bearer_methods_supported": ["header"],
         "mercure_cookie": settings.cookie,
         "mercure_matcher_types_supported": list(TYPES),

@@ -5,6 +5,7 @@ Twisted Web resources of a Mercure hub: the hub's URL with everything below it, 
 from __future__ import annotations
 
 from typing import Unpack
+from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -19,10 +20,12 @@ from txsse.hub.hub import Hub
 from txsse.journal.update import EARLIEST
 from txsse.mercure.auth.verify import Role, Verifier
 from txsse.mercure.credentials import find_credential
+from txsse.mercure.disconnect import DISCONNECT_PATH, Disconnecting
 from txsse.mercure.errors import MissingToken
 from txsse.mercure.metadata import MetadataResource
 from txsse.mercure.publish import Publisher
 from txsse.mercure.responses import failed, segments_below
+from txsse.mercure.revocations import revocations_of
 from txsse.mercure.settings import PATH, Settings
 from txsse.mercure.stream_options import StreamOptions
 from txsse.mercure.subscribe import QUERY, Subscribing
@@ -32,7 +35,7 @@ from txsse.server.negotiation import Answer, Rules, cors_headers, decide, read_a
 from txsse.server.options import to_rules
 from txsse.server.upgrade import Upgrader, answer
 from txsse.web.framing import refuse_framing
-from txsse.web.responses import NOTHING, Branch, send_response
+from txsse.web.responses import NOTHING, Branch, refuse_method, send_response
 
 __all__ = ["MercureResource", "put_hub", "well_known"]
 
@@ -53,6 +56,7 @@ class MercureResource(Resource):
     :param settings: the hub's settings.
     :param stream_options: options of an :class:`~txsse.Upgrader` for the streams: ``keepalive``, ``limits``,
         ``max_lifetime`` and others. The settings say which origins may read the streams.
+    :ivar disconnect_path: the path of the requests that disconnect clients.
     """
 
     isLeaf = True
@@ -79,18 +83,24 @@ class MercureResource(Resource):
         )
         self._rules = to_rules(_METHODS, origins, credentials, _HEADERS, 1024)
         self._list_rules = to_rules(("GET",), origins, credentials, _HEADERS, 1024)
+        self._disconnect_rules = to_rules(("POST",), origins, credentials, _HEADERS, 1024)
         self._exposed = ", ".join(exposed).encode()
+        self.disconnect_path = f"{settings.path.rstrip('/')}/{DISCONNECT_PATH}".encode()
         self._settings = settings
         self._failures = RateLimitedLog(_log)
+        revocations = revocations_of(hub)
         self._verifier = verifier = Verifier(
             settings.issuers,
             base=settings.url,
             audience=tuple(settings.audience) or (settings.url,),
             algorithms=settings.algorithms,
             compatibility=settings.compatibility,
+            key_claim=settings.key_claim,
+            revoked=revocations,
             seconds=lambda: wall(upgrader.reactor),
         )
         subscriptions = Subscriptions(hub, settings) if settings.subscriptions else None
+        self._disconnecting = Disconnecting(verifier, settings, revocations, lambda: wall(upgrader.reactor))
         self._publisher = Publisher(hub, verifier, settings, upgrader.reactor)
         self._streams = Subscribing(hub, verifier, settings, upgrader=upgrader, subscriptions=subscriptions)
         self._listing = (
@@ -99,7 +109,7 @@ class MercureResource(Resource):
 
     def render(self, request: Request) -> int:
         """
-        Route a request by its path and method: subscribe, publish, list subscriptions, or an error.
+        Route a request by its path and method: publish, subscribe, a list, disconnect, or an error.
         """
         problem = refuse_framing(request)
         if problem is not None:
@@ -110,6 +120,8 @@ class MercureResource(Resource):
             if request.method == b"OPTIONS":
                 return _render_options(request, self._list_rules)
             return self._listing.render(request, below[1:])
+        if below == [DISCONNECT_PATH]:
+            return self._render_disconnect(request)
         if below not in ([], [""]):
             self._set_cors(request)
             return send_response(request, 404, NOTHING)
@@ -123,6 +135,17 @@ class MercureResource(Resource):
             return _render_options(request, self._rules)
         return self._streams.render(request)
 
+    def _render_disconnect(self, request: Request) -> int:
+        self._set_cors(request)
+        if request.method == b"OPTIONS":
+            return _render_options(request, self._disconnect_rules)
+        if request.method != b"POST":
+            return refuse_method(request, "POST, OPTIONS")
+        working = Deferred.fromCoroutine(self._disconnecting.disconnect(request))
+        working.addCallback(_send_json, request)
+        working.addErrback(failed, request, self._settings, self._failures)
+        return NOT_DONE_YET
+
     def wants_body(self, request: Request) -> bool:
         """
         Return whether the hub wants the body of a request, from its head alone.
@@ -130,12 +153,15 @@ class MercureResource(Resource):
         If the token is missing or not valid, the request is refused at once. :class:`txsse.web.BoundedSite`
         calls this.
 
-        :param request: a request for this resource, whose body has not been received yet.
+        :param request: a request for this resource or for :attr:`disconnect_path`, whose body has not been
+            received yet.
         """
-        if request.method not in (b"POST", QUERY):
+        is_disconnect = unquote_to_bytes(request.path) == self.disconnect_path
+        if request.method != b"POST" and (is_disconnect or request.method != QUERY):
             return False
         role: Role = "publish" if request.method == b"POST" else "subscribe"
-        checking = Deferred.fromCoroutine(self._check_token(request, role))
+        purpose = "disconnecting" if is_disconnect else "publishing" if role == "publish" else "subscribing"
+        checking = Deferred.fromCoroutine(self._check_token(request, role, purpose))
         refusals: list[Failure] = []
         # While the keys are being fetched, the verdict is open, and the body is received meanwhile.
         checking.addErrback(refusals.append)
@@ -144,14 +170,12 @@ class MercureResource(Resource):
             failed(refusal, request, self._settings, self._failures)
         return not refusals
 
-    async def _check_token(self, request: Request, role: Role) -> None:
+    async def _check_token(self, request: Request, role: Role, purpose: str) -> None:
         credential = find_credential(request, self._settings)
         if credential is not None:
             await self._verifier.verify(credential.token, role)
         elif role == "publish" or not self._settings.anonymous:
-            raise MissingToken(
-                "publishing requires a token" if role == "publish" else "subscribing requires a token"
-            )
+            raise MissingToken(f"{purpose} requires a token")
 
     def _set_cors(self, request: Request) -> None:
         if not self._rules.allow_origins:
@@ -217,6 +241,10 @@ def _render_options(request: Request, rules: Rules) -> int:
     assert isinstance(decision, Answer)
     answer(request, decision)
     return NOT_DONE_YET
+
+
+def _send_json(document: str, request: Request) -> None:
+    send_response(request, 200, document.encode(), content_type=b"application/json")
 
 
 def _send_id(id: str, request: Request) -> None:

@@ -7,14 +7,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from urllib.parse import urlsplit
 
+from txsse._arguments import check_number
 from txsse._redact import without_secrets
+from txsse.mercure.auth.identity import KEY_CLAIM, check_key_claim
 from txsse.mercure.auth.keys import ALGORITHMS
 from txsse.mercure.auth.verify import Issuer
 from txsse.web.origin import DEFAULT_PORTS, origin_of, parse_origin
 
-__all__ = ["COOKIE", "OLD_COOKIE", "PATH", "Settings"]
+__all__ = ["COOKIE", "OLD_COOKIE", "PATH", "REVOCATION_LIFETIME", "Settings"]
 
 #: The default path of a hub.
 PATH = "/.well-known/mercure"
@@ -24,6 +27,9 @@ COOKIE = "__Secure-mercure_access_token"
 
 #: The name of that cookie before Mercure 1.0.
 OLD_COOKIE = "mercureAuthorization"
+
+#: How long a token that has no open stream is assumed to be valid when it is revoked, in seconds: 30 days.
+REVOCATION_LIFETIME = 30 * 86400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +50,15 @@ class Settings:
     :ivar cookie: the name of the cookie that holds a token.
     :ivar subscriptions: whether the hub publishes subscription events and serves the subscription API.
     :ivar compatibility: whether the hub also accepts clients and tokens from before Mercure 1.0.
+    :ivar key_claim: the name of the claim with the key of a session, by which streams can be disconnected and
+        tokens revoked, as by ``sub`` and ``jti``.
+    :ivar revocation_lifetime: how long revoked tokens are refused at least, in seconds, if the request to
+        revoke them does not say so: as long as issuers let tokens live.
     :ivar max_body: the maximum size of a publish request's body, in bytes.
     :ivar max_matchers: the maximum number of matchers of a subscription.
     :ivar max_topics: the maximum number of topics of an update.
-    :raises ValueError: if the URL or an origin is not valid.
+    :raises ValueError: if the URL, an origin or the name of a claim is not valid, and for a
+        ``revocation_lifetime`` that is not positive.
     """
 
     url: str
@@ -60,6 +71,8 @@ class Settings:
     cookie: str = COOKIE
     subscriptions: bool = True
     compatibility: bool = False
+    key_claim: str = KEY_CLAIM
+    revocation_lifetime: float = REVOCATION_LIFETIME
     max_body: int = 1024 * 1024
     max_matchers: int = 100
     max_topics: int = 100
@@ -72,6 +85,15 @@ class Settings:
             if isinstance(given, str):
                 raise ValueError(f"{name} must be a list of strings, not a single one: [{given!r}]")
             object.__setattr__(self, name, tuple(given))
+        try:
+            check_key_claim(self.key_claim)
+        except ValueError as error:
+            raise ValueError(f"key_claim: {error}") from None
+        check_number("revocation_lifetime", self.revocation_lifetime, "a number of seconds")
+        if not 0 < self.revocation_lifetime < inf:
+            raise ValueError(
+                f"revocation_lifetime must be a positive number of seconds, not {self.revocation_lifetime!r}"
+            )
         parts = urlsplit(self.url)
         if parts.scheme not in DEFAULT_PORTS or not parts.netloc or parts.query or parts.fragment:
             raise ValueError(f"{self.url!r} is not the URL of a hub; an example is https://example.org{PATH}")

@@ -4,9 +4,8 @@ Opens streams for subscribe requests: reads the token, the matchers and the last
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from twisted.web.http import Request
 
@@ -27,6 +26,7 @@ from txsse.mercure.settings import Settings
 from txsse.mercure.subscription_events import Subscriptions
 from txsse.server.access import Access
 from txsse.server.upgrade import Upgrader
+from txsse.topics.topic_set import Topics
 
 __all__ = ["QUERY", "Subscribing"]
 
@@ -48,6 +48,13 @@ class MatchedAccess(Access):
 
     matchers: tuple[Matcher, ...] = ()
     grants: Grants = field(default_factory=Grants)
+
+    @property
+    def keys(self) -> tuple[Hashable, ...]:
+        """
+        The subject of the token, its ID, and the key of its session: as far as it has them.
+        """
+        return self.grants.identity.keys
 
 
 class Subscribing:
@@ -127,12 +134,14 @@ class Subscribing:
         except Refusal as refusal:
             raise self._refused(refusal) from None
         topics = [matcher.selector for matcher in matchers]
-        private: Any = tuple(grants.subscribe)
+        private: Topics = tuple(grants.subscribe)
         return MatchedAccess(
             topics,
             private,
             last_event_id=last_event_id,
             expires=self._seconds_left(grants),
+            key=grants.identity.subject,
+            context=grants,
             matchers=matchers,
             grants=grants,
         )

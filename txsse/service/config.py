@@ -155,6 +155,19 @@ class Config:
         "A signature algorithm that tokens may use. Without it, they may use all that suit the keys.",
         value="NAME",
     )
+    key_claim: str = _option(
+        TEXT,
+        "sid",
+        "The claim of tokens with the key of a session, by which streams can be disconnected and tokens "
+        "revoked, as by sub and jti.",
+        value="NAME",
+    )
+    revocation_lifetime: float = _option(
+        DURATION,
+        30 * 86400.0,
+        "How long revoked tokens are refused at least, if the request to revoke them does not say so: as "
+        "long as issuers let tokens live.",
+    )
     anonymous: bool = _option(
         FLAG, False, "Accept subscribers without a token. They receive no private updates."
     )

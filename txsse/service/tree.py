@@ -13,6 +13,7 @@ from twisted.web.http import Request
 
 from txsse.hub.hub import Hub
 from txsse.journal.urls import journal_named
+from txsse.mercure.auth.identity import check_key_claim
 from txsse.mercure.auth.verify import Issuer
 from txsse.mercure.debug_page import PageResource
 from txsse.mercure.resource import put_hub
@@ -37,6 +38,10 @@ def make_settings(config: Config, issuers: Sequence[Issuer], url: str) -> Settin
     :raises BadConfig: for invalid settings.
     """
     try:
+        check_key_claim(config.key_claim)
+    except ValueError as error:
+        raise BadConfig(f"--key-claim: {error}") from None
+    try:
         check_hub_url(url)
         return Settings(
             url=url,
@@ -49,6 +54,8 @@ def make_settings(config: Config, issuers: Sequence[Issuer], url: str) -> Settin
             cookie=config.cookie,
             subscriptions=config.subscriptions,
             compatibility=config.compatibility,
+            key_claim=config.key_claim,
+            revocation_lifetime=config.revocation_lifetime,
             max_body=config.max_body,
             max_matchers=config.max_matchers,
             max_topics=config.max_topics,
@@ -104,10 +111,12 @@ class HubTree(Branch):
         """
         Return whether to read the body of a request, from its head alone.
 
-        The body of a publication or a subscription is read, if the request has a valid token.
+        The body of a publication, a subscription, or a request to disconnect clients is read, if the request
+        has a valid token.
         """
         # Decoded, as twisted.web decodes paths.
-        return unquote_to_bytes(request.path) == self._path and self._mercure.wants_body(request)
+        path = unquote_to_bytes(request.path)
+        return path in (self._path, self._mercure.disconnect_path) and self._mercure.wants_body(request)
 
 
 def _stream_options(config: Config) -> StreamOptions:

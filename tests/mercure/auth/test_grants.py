@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.mercure.world import URL, detail
-from txsse.mercure.auth.grants import DETAIL_TYPE, Grants, read_claim, read_details
+from txsse.mercure.auth.grants import DETAIL_TYPE, OWN_DETAIL_TYPE, Grants, read_claim, read_details
 from txsse.mercure.errors import InvalidToken
 from txsse.mercure.selectors.matcher import EXACT, PATTERN, make_matcher
 
@@ -31,8 +31,8 @@ matchers = st.fixed_dictionaries(
 details = st.fixed_dictionaries(
     {},
     optional={
-        "type": st.just(DETAIL_TYPE) | anything,
-        "actions": st.lists(st.sampled_from(["publish", "subscribe", "walk"])) | anything,
+        "type": st.sampled_from([DETAIL_TYPE, OWN_DETAIL_TYPE]) | anything,
+        "actions": st.lists(st.sampled_from(["publish", "subscribe", "disconnect", "walk"])) | anything,
         "topics": st.lists(matchers, max_size=3) | anything,
         "payload": anything,
     },
@@ -247,6 +247,56 @@ class DetailTests:
         granted = [each for each in claim if each.get("type") == DETAIL_TYPE]
         assert bool(grants.publish) <= any("publish" in each["actions"] for each in granted)
         assert len(grants.payloads) == sum("subscribe" in each["actions"] for each in granted)
+
+
+class OwnDetailTests:
+    """
+    The details of txsse's own type, which allow disconnecting clients.
+    """
+
+    @pytest.mark.parametrize(
+        ("actions", "granted"), [(["disconnect"], True), (["walk", "disconnect"], True), (["walk"], False)]
+    )
+    def test_actions(self, actions: list[str], granted: bool) -> None:
+        """
+        The action disconnect grants disconnecting, and nothing else; unknown actions and members are ignored.
+        """
+        own = {"type": OWN_DETAIL_TYPE, "actions": actions, "topics": 5}
+        grants = read_details({"authorization_details": [own]}, URL)
+        assert grants.disconnect == granted
+        assert not grants.publish and not grants.subscribe
+
+    def test_with_others(self) -> None:
+        """
+        A token may have details of both types, and several of the own type.
+        """
+        own = [{"type": OWN_DETAIL_TYPE, "actions": [each]} for each in ("disconnect", "walk")]
+        grants = read_details({"authorization_details": [detail(["publish"], "a"), *own]}, URL)
+        assert grants.disconnect and grants.publish.has(["a"])
+
+    @pytest.mark.parametrize("actions", [None, "disconnect", [], ["disconnect", 5], {"disconnect": True}])
+    def test_malformed(self, actions: Any) -> None:
+        """
+        A malformed detail makes the token invalid.
+        """
+        with pytest.raises(InvalidToken, match="actions is not a list of strings"):
+            read_details({"authorization_details": [{"type": OWN_DETAIL_TYPE, "actions": actions}]}, URL)
+
+    def test_too_many(self) -> None:
+        """
+        The details of both types share one limit.
+        """
+        own = [{"type": OWN_DETAIL_TYPE, "actions": ["disconnect"]}] * 100
+        assert read_details({"authorization_details": own}, URL).disconnect
+        with pytest.raises(InvalidToken, match="more than 100 entries"):
+            read_details({"authorization_details": [*own, detail(["publish"], "a")]}, URL)
+
+    def test_before_1_0(self) -> None:
+        """
+        A token from before Mercure 1.0 cannot grant it.
+        """
+        own = [{"type": OWN_DETAIL_TYPE, "actions": ["disconnect"]}]
+        assert not read_claim({"mercure": {"publish": ["*"]}, "authorization_details": own}, URL).disconnect
 
 
 class LimitTests:

@@ -97,6 +97,16 @@ class ClaimsTests:
         ]
         assert claims == {"iss": "https://i.example", "sub": "ada", "aud": [URL], "iat": 1, "exp": 60}
 
+    def test_disconnect(self) -> None:
+        """
+        A token that allows disconnecting clients has a detail of txsse's own type.
+        """
+        token = make_token("x" * 32, audience=URL, expires=2**32, publish=["a"], disconnect=True)
+        grants = verify(token, "publish", secret_key("x" * 32))
+        assert grants.disconnect and grants.publish.has(["a"])
+        token = make_token("x" * 32, audience=URL, expires=2**32, publish=["a"])
+        assert not verify(token, "publish", secret_key("x" * 32)).disconnect
+
     @pytest.mark.parametrize(
         ("requested", "problem"),
         [
@@ -110,6 +120,9 @@ class ClaimsTests:
             ({"compatibility": True, "publish_patterns": ["/:id"]}, "there were no URL patterns"),
             ({"compatibility": True, "subscribe_patterns": ["/:id"]}, "there were no URL patterns"),
             ({"compatibility": True, "publish": ["a\n"]}, "no hub would accept this token: a matcher"),
+            ({"compatibility": True, "disconnect": True}, "cannot allow disconnecting clients"),
+            ({"compatibility": True, "subject": "x" * 513}, "its sub has 513 bytes"),
+            ({"audience": URL, "expires": 60, "subject": "\ud800"}, "its sub is not valid Unicode"),
         ],
     )
     def test_invalid(self, requested: dict[str, Any], problem: str) -> None:

@@ -916,7 +916,7 @@ class RememberedTests:
         """
         The hub caches a thousand tokens, and removes the least recently used one first.
         """
-        tokens = [forge(HEADER, {**CLAIMS, "jti": number}, SECRET) for number in range(1001)]
+        tokens = [forge(HEADER, {**CLAIMS, "jti": str(number)}, SECRET) for number in range(1001)]
         for each in tokens[:1000]:
             assert takes(by, each)
         assert takes(by, tokens[0])

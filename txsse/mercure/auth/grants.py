@@ -12,14 +12,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from txsse._serialize import to_json
+from txsse.mercure.auth.identity import Identity
 from txsse.mercure.errors import InvalidToken
 from txsse.mercure.selectors.matcher import EXACT, TEMPLATE, TYPES, Matcher, make_matcher
 from txsse.topics.topic_set import ISelector, TopicSet
 
-__all__ = ["DETAIL_TYPE", "Grants", "read_claim", "read_details"]
+__all__ = ["DETAIL_TYPE", "DISCONNECT", "OWN_DETAIL_TYPE", "Grants", "read_claim", "read_details"]
 
 #: The type of the authorization details that are meant for a hub.
 DETAIL_TYPE = "https://mercure.rocks/authorization-detail"
+
+#: The type of the authorization details of txsse's extension, which allow disconnecting clients.
+OWN_DETAIL_TYPE = "https://pypi.org/project/txsse/#authorization-detail"
+
+#: The only action of such a detail; others are ignored, as Mercure ignores unknown actions.
+DISCONNECT = "disconnect"
 
 # The maximum number of details of a token, and of matchers in all of them.
 _MAX_DETAILS = 100
@@ -53,12 +60,18 @@ class Grants:
     :ivar payloads: the payloads of the subscriber's subscriptions, each with the matchers that it applies to.
         The first that applies counts.
     :ivar expires: when the token expires, in seconds since 1970; ``None`` for never.
+    :ivar disconnect: whether it allows disconnecting clients and revoking tokens.
+    :ivar issued: when the token was issued, in seconds since 1970; ``None`` if it does not say so.
+    :ivar identity: whose token it is.
     """
 
     publish: TopicSet = field(default_factory=TopicSet)
     subscribe: TopicSet = field(default_factory=TopicSet)
     payloads: Sequence[tuple[TopicSet, object]] = ()
     expires: float | None = None
+    disconnect: bool = False
+    issued: float | None = None
+    identity: Identity = field(default_factory=Identity)
 
     @cached_property
     def weight(self) -> int:
@@ -73,6 +86,7 @@ class Grants:
             + sum(map(_weigh_selector, selectors))
             + sum(_weigh_set(topics) for topics in sets)
             + sum(_weigh_value(payload) for _, payload in self.payloads)
+            + self.identity.weight
         )
 
     def payload_for(self, matcher: Matcher) -> object:
@@ -87,12 +101,12 @@ class Grants:
 
 def read_details(claims: Mapping[str, object], base: str) -> Grants:
     """
-    Return the grants of a Mercure 1.0 token (``authorization_details``).
+    Return the grants of a Mercure 1.0 token (``authorization_details``), without its times and identity.
 
     :param claims: the claims of the token.
     :param base: the hub's URL, which relative patterns are resolved against.
-    :raises InvalidToken: if any detail of Mercure's type is malformed: one bad detail makes the token
-        invalid.
+    :raises InvalidToken: if any detail of Mercure's type, or of txsse's own, is malformed: one bad detail
+        makes the token invalid.
     """
     details = claims.get("authorization_details", [])
     if not isinstance(details, list):
@@ -101,13 +115,17 @@ def read_details(claims: Mapping[str, object], base: str) -> Grants:
     subscribe: list[Matcher] = []
     payloads: list[tuple[TopicSet, object]] = []
     scales = _Scales()
-    own = [detail for detail in details if _is_mercure_detail(detail)]
-    if len(own) > _MAX_DETAILS:
+    disconnect = False
+    known = [detail for detail in details if _type_of(detail) in (DETAIL_TYPE, OWN_DETAIL_TYPE)]
+    if len(known) > _MAX_DETAILS:
         raise InvalidToken(f"authorization_details has more than {_MAX_DETAILS} entries")
-    for detail in own:
+    for detail in known:
         actions = detail.get("actions")
         if not _is_list_of(str, actions):
             raise InvalidToken("actions is not a list of strings")
+        if _type_of(detail) == OWN_DETAIL_TYPE:
+            disconnect = disconnect or DISCONNECT in actions
+            continue
         topics = detail.get("topics")
         if not _is_list_of(dict, topics):
             raise InvalidToken("topics is not a list of objects")
@@ -122,7 +140,7 @@ def read_details(claims: Mapping[str, object], base: str) -> Grants:
             subscribe += matchers
             payloads.append((_topics(matchers), detail.get("payload")))
         _check_count(publish, subscribe)
-    return _check_weight(Grants(_topics(publish), _topics(subscribe), payloads))
+    return _check_weight(Grants(_topics(publish), _topics(subscribe), payloads, disconnect=disconnect))
 
 
 def read_claim(claims: Mapping[str, object], base: str) -> Grants:
@@ -190,10 +208,10 @@ def _weigh_value(value: object) -> int:
     return 1 + (len(value) // _CHARACTERS_PER_WEIGHT if isinstance(value, str) else 0)
 
 
-def _is_mercure_detail(detail: object) -> bool:
+def _type_of(detail: object) -> object:
     if not isinstance(detail, dict):
         raise InvalidToken("an entry of authorization_details is not an object")
-    return detail.get("type") == DETAIL_TYPE
+    return detail.get("type")
 
 
 def _check_json(payload: object) -> None:

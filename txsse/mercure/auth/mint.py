@@ -15,7 +15,14 @@ from uuid import uuid4
 
 from txsse._extras import needs
 from txsse._serialize import to_json
-from txsse.mercure.auth.grants import DETAIL_TYPE, read_claim, read_details
+from txsse.mercure.auth.grants import (
+    DETAIL_TYPE,
+    DISCONNECT,
+    OWN_DETAIL_TYPE,
+    read_claim,
+    read_details,
+)
+from txsse.mercure.auth.identity import KEY_CLAIM, read_identity
 from txsse.mercure.auth.keys import ALGORITHMS, PrivateKey
 from txsse.mercure.errors import InvalidToken
 from txsse.mercure.selectors.matcher import PATTERN
@@ -47,6 +54,7 @@ class RequestedClaims:
     :ivar publish_patterns: the same, as URL patterns.
     :ivar subscribe: the topics whose private updates it allows reading; ``*`` for all.
     :ivar subscribe_patterns: the same, as URL patterns.
+    :ivar disconnect: whether it allows disconnecting clients and revoking their tokens.
     :ivar payload: what the hub discloses about the client's subscriptions; ``None`` for nothing.
     :ivar audience: the hub's URL.
     :ivar issuer: the name of the token's issuer.
@@ -61,6 +69,7 @@ class RequestedClaims:
     publish_patterns: Iterable[str] = ()
     subscribe: Iterable[str] = ()
     subscribe_patterns: Iterable[str] = ()
+    disconnect: bool = False
     payload: object = None
     audience: str | Sequence[str] | None = None
     issuer: str | None = None
@@ -77,6 +86,7 @@ def make_token(
     expires: float,
     publish: Iterable[str] = (),
     subscribe: Iterable[str] = (),
+    disconnect: bool = False,
     algorithm: str = _DEFAULT,
 ) -> str:
     """
@@ -87,10 +97,13 @@ def make_token(
     :param expires: when it expires, in seconds since 1970.
     :param publish: the topics that it allows publishing to; ``*`` for all.
     :param subscribe: the topics whose private updates it allows reading; ``*`` for all.
+    :param disconnect: whether it allows disconnecting clients and revoking their tokens.
     :param algorithm: the algorithm to sign with.
     :raises InvalidClaims: for topics that no hub would accept.
     """
-    requested = RequestedClaims(audience=audience, expires=expires, publish=publish, subscribe=subscribe)
+    requested = RequestedClaims(
+        audience=audience, expires=expires, publish=publish, subscribe=subscribe, disconnect=disconnect
+    )
     return sign(make_claims(requested), key, algorithm)
 
 
@@ -119,6 +132,7 @@ def make_claims(requested: RequestedClaims) -> dict[str, object]:
                     raise InvalidClaims(f"a token of Mercure 1.0 needs {name}")
             claims["authorization_details"] = _write_details(requested)
             read_details(claims, BASE)
+        read_identity(claims, KEY_CLAIM)
     except InvalidToken as error:
         raise InvalidClaims(f"no hub would accept this token: {error.reason}") from None
     return claims
@@ -159,12 +173,16 @@ def _write_details(requested: RequestedClaims) -> list[dict[str, object]]:
             details.append({"type": DETAIL_TYPE, "actions": [action], "topics": matchers})
             if action == "subscribe" and requested.payload is not None:
                 details[-1]["payload"] = requested.payload
+    if requested.disconnect:
+        details.append({"type": OWN_DETAIL_TYPE, "actions": [DISCONNECT]})
     return details
 
 
 def _write_claim(requested: RequestedClaims) -> dict[str, object]:
     if requested.publish_patterns or requested.subscribe_patterns:
         raise InvalidClaims("before Mercure 1.0 there were no URL patterns; give URI templates as topics")
+    if requested.disconnect:
+        raise InvalidClaims("a token from before Mercure 1.0 cannot allow disconnecting clients")
     topics = {"publish": list(requested.publish), "subscribe": list(requested.subscribe)}
     claim: dict[str, object] = {action: listed for action, listed in topics.items() if listed}
     return claim if requested.payload is None else {**claim, "payload": requested.payload}

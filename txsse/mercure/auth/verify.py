@@ -16,11 +16,12 @@ from jwt.exceptions import PyJWTError
 from twisted.logger import Logger
 
 from txsse.mercure.auth.grants import Grants, read_claim, read_details
+from txsse.mercure.auth.identity import KEY_CLAIM, read_identity
 from txsse.mercure.auth.keys import ALGORITHMS, Key, secret_key
 from txsse.mercure.auth.token_cache import CachedToken, TokenCache
 from txsse.mercure.errors import InvalidToken, Unavailable
 
-__all__ = ["FixedKeys", "IKeys", "Issuer", "Role", "Verifier", "shared_secret"]
+__all__ = ["FixedKeys", "IKeys", "IRevoked", "Issuer", "Role", "Verifier", "shared_secret"]
 
 _log = Logger()
 
@@ -57,6 +58,20 @@ class IKeys(Protocol):
 
         :param id: the ``kid`` of a token; ``None`` if it has none. If no key has this ID, a source that
             fetches its keys may fetch them again.
+        """
+
+
+class IRevoked(Protocol):
+    """
+    The tokens that have been revoked.
+    """
+
+    async def check(self, grants: Grants) -> None:
+        """
+        Check that a token has not been revoked.
+
+        :raises InvalidToken: if it has been.
+        :raises Unavailable: if this is unknown at the moment.
         """
 
 
@@ -123,6 +138,8 @@ class Verifier:
     :param audience: the accepted audiences (``aud``): a token must name one of them.
     :param algorithms: the algorithms that tokens may be signed with.
     :param compatibility: whether tokens from before Mercure 1.0 are accepted, too.
+    :param key_claim: the name of the claim with the key of a session.
+    :param revoked: the revoked tokens; ``None`` if tokens cannot be revoked.
     :param seconds: returns the time, in seconds since 1970.
     :raises ValueError: if two issuers have the same name, or both have none.
     """
@@ -135,6 +152,8 @@ class Verifier:
         audience: Iterable[str],
         algorithms: Iterable[str] = ALGORITHMS,
         compatibility: bool = False,
+        key_claim: str = KEY_CLAIM,
+        revoked: IRevoked | None = None,
         seconds: Callable[[], float],
     ) -> None:
         self._issuers: dict[str | None, Issuer] = {}
@@ -151,6 +170,8 @@ class Verifier:
         self._audience = frozenset(audience)
         self._algorithms = frozenset(algorithms) & frozenset(ALGORITHMS)
         self._compatibility = compatibility
+        self._key_claim = key_claim
+        self._revoked = revoked
         self._seconds = seconds
         self._cache: TokenCache[IKeys] = TokenCache(seconds)
         self._jws = PyJWS(list(self._algorithms))
@@ -161,11 +182,17 @@ class Verifier:
 
         :param token: the token.
         :param role: what it is presented for, which selects the issuer's keys.
-        :raises InvalidToken: if the token is not valid. The reason is logged.
-        :raises Unavailable: while the keys of the token's issuer are unavailable.
+        :raises InvalidToken: if the token is not valid, or has been revoked. The reason is logged.
+        :raises Unavailable: while the keys of the token's issuer, or the list of revoked tokens, are
+            unavailable.
         """
         try:
-            return await self._find_cached(token, role) or await self._verify(token, role)
+            grants = await self._find_cached(token, role) or await self._verify(token, role)
+            if self._revoked is not None:
+                # After each look into the cache, too, and as the last step: what is revoked while the keys
+                # are fetched counts.
+                await self._revoked.check(grants)
+            return grants
         except InvalidToken as error:
             _log.debug("a token to {role} is refused: {problem}", role=role, problem=error.reason)
             raise
@@ -260,7 +287,8 @@ class Verifier:
         if begins is not None and begins > self._seconds() + _LEEWAY:
             raise InvalidToken("it is not valid yet")
         grants = read_claim(claims, self._base) if is_legacy else read_details(claims, self._base)
-        return replace(grants, expires=expires)
+        issued, identity = _time(claims, "iat"), read_identity(claims, self._key_claim)
+        return replace(grants, expires=expires, issued=issued, identity=identity)
 
     def _check_audience(self, audience: object) -> None:
         named = audience if isinstance(audience, list) else [audience]
