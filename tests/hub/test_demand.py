@@ -163,7 +163,7 @@ class TopicTests:
     @pytest.mark.parametrize("name", ["on_topic_opened", "on_topic_closed"])
     def test_wrong_callback(self, name: str) -> None:
         """
-        What is not callable is refused, with what to give.
+        A callback that is not callable is refused, with an error that says what to give.
         """
         with pytest.raises(TypeError, match=f"{name} must be a callable that takes the name of a topic"):
             Hub(**{name: "x"})  # type: ignore[arg-type]

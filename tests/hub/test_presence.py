@@ -112,7 +112,7 @@ class KeysTests:
 
     def test_many_keys(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """
-        Keys in their grace period are let go of in slices, with a turn of the reactor in between.
+        Keys in their grace period are released in slices, with a turn of the reactor in between.
         """
         monkeypatch.setattr(roster, "_SLICE", 7)
         leave(world, *(join(world, number) for number in range(30)))
@@ -327,7 +327,7 @@ class CallbackTests:
 
     def test_wrong_callback(self) -> None:
         """
-        What is not callable is refused, with what to give.
+        A callback that is not callable is refused, with an error that says what to give.
         """
         with pytest.raises(TypeError, match="on_presence must be a callable that takes a topic, a key"):
             Hub(on_presence="x")  # type: ignore[arg-type]

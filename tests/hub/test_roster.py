@@ -46,7 +46,7 @@ class FakeRegistry:
 
 class Followers:
     """
-    What is notified of keys and topics.
+    Records the notifications of keys and topics.
     """
 
     def __init__(self) -> None:
@@ -232,7 +232,7 @@ class ResponsibleTests:
             ("close", "a"),
         ]
 
-    def test_nobody_follows(self) -> None:
+    def test_callbacks_at_other_nodes_only(self) -> None:
         """
         A hub that does not follow keys and topics, unlike other nodes, ignores that it is responsible.
         """
@@ -252,9 +252,9 @@ class TakenOverTests:
             (("streams/x", Anonymous("o", "1")), 2.0),
         ],
     )
-    def test_nobody_comes(self, name: Name, grace: float) -> None:
+    def test_clients_do_not_return(self, name: Name, grace: float) -> None:
         """
-        A name of a node that has ended is let go of after its grace period.
+        A name of a node that has ended is released after its grace period.
         """
         world = World(follows=True)
         world.registry.listener.taken_over(name)
@@ -264,7 +264,7 @@ class TakenOverTests:
         assert world.take() == [{name: None}]
         assert world.roster._counts == {}
 
-    def test_client_comes(self) -> None:
+    def test_client_reconnects(self) -> None:
         """
         A name of a node that has ended stays if its client connects to this node.
         """

@@ -34,7 +34,7 @@ _SLICE = 1000
 
 class PresenceListener(Protocol):
     """
-    What is notified of the keys of topics.
+    The part of a hub that follows the keys of topics.
     """
 
     def notify(self, topic: str, key: Hashable, present: bool) -> None:
@@ -45,7 +45,7 @@ class PresenceListener(Protocol):
 
 class DemandListener(Protocol):
     """
-    What is notified of the topics that this node is responsible for.
+    The part of a hub that follows the topics that this node is responsible for.
     """
 
     def open(self, topic: str) -> None:
@@ -103,8 +103,8 @@ class Roster:
         self._changed: dict[Name, bool] = {}
         self._flushing: IDelayedCall | None = None
         self._has_stopped = False
-        self._leaving_topics = _Leaving(topic_grace, get_reactor, self._let_go)
-        self._leaving_streams = _Leaving(presence_grace, get_reactor, self._let_go)
+        self._leaving_topics = _Leaving(topic_grace, get_reactor, self._release)
+        self._leaving_streams = _Leaving(presence_grace, get_reactor, self._release)
         registry.listen(self)
 
     def joined(self, subscriber: Subscriber) -> None:
@@ -143,7 +143,7 @@ class Roster:
 
     def stop(self) -> None:
         """
-        Let go of all names, and count no more.
+        Release all names, and count no more.
         """
         self._has_stopped = True
         if self._flushing is not None:
@@ -240,17 +240,17 @@ class Roster:
         if put:
             self._registry.put(put)
 
-    def _let_go(self, names: Iterable[Name]) -> None:
-        let_go: dict[Name, int | None] = {}
+    def _release(self, names: Iterable[Name]) -> None:
+        release: dict[Name, int | None] = {}
         for name in names:
             # A client that came back in this turn counts.
             if self._counts[name[0]][name[1]] == 0:
-                let_go[name] = None
+                release[name] = None
                 self._forget(name)
                 if name in self._changed:
                     self._changed[name] = False
-        if let_go:
-            self._registry.put(let_go)
+        if release:
+            self._registry.put(release)
 
     def _forget(self, name: Name) -> None:
         group, of_group = name
@@ -267,18 +267,18 @@ class _Leaving:
     The names in their grace period, in the order in which it ends.
 
     :param grace: how long it is, in seconds.
-    :param let_go: called with the names for which it has ended.
+    :param release: called with the names for which it has ended.
     """
 
     def __init__(
         self,
         grace: float,
         get_reactor: Callable[[], IReactorTime],
-        let_go: Callable[[Iterable[Name]], None],
+        release: Callable[[Iterable[Name]], None],
     ) -> None:
         self.grace = grace
         self._get_reactor = get_reactor
-        self._let_go = let_go
+        self._release = release
         self._ends: dict[Name, float] = {}
         self._timer: IDelayedCall | None = None
 
@@ -314,7 +314,7 @@ class _Leaving:
         if wait is not None:
             self._timer = reactor.callLater(wait, self._end)
         if over:
-            self._let_go(over)
+            self._release(over)
 
 
 def _can_return(name: Name) -> bool:

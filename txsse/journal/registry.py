@@ -22,7 +22,7 @@ Name: TypeAlias = tuple[str, Hashable]
 
 class IRegistryListener(Protocol):
     """
-    What a node is told about the names. Its methods must not raise exceptions.
+    The receiver of notifications about a node's names. Its methods must not raise exceptions.
     """
 
     def became_responsible(self, name: Name, *, is_new: bool) -> None:
@@ -61,7 +61,7 @@ class IRegistry(Interface):
 
     def put(counts: Mapping[Name, int | None]) -> None:  # noqa: N805
         """
-        Hold names from now on, each with a count, which may be 0; ``None`` to let go of a name.
+        Hold names from now on, each with a count, which may be 0; ``None`` to release a name.
         """
 
     def counts(group: str) -> Deferred[dict[Hashable, int]]:  # noqa: N805
@@ -74,7 +74,7 @@ class IRegistry(Interface):
 
     def stop() -> None:
         """
-        Let go of all names. The listener is no longer responsible for any.
+        Release all names. The listener is no longer responsible for any.
         """
 
 
@@ -114,7 +114,7 @@ class LocalRegistry:
 
     def put(self, counts: Mapping[Name, int | None]) -> None:
         """
-        Hold names, or let go of them.
+        Hold names, or release them.
         """
         assert self._listener is not None
         for name, count in counts.items():
@@ -133,6 +133,6 @@ class LocalRegistry:
 
     def stop(self) -> None:
         """
-        Let go of all names.
+        Release all names.
         """
         self.put(dict.fromkeys(list(self._held)))

@@ -71,14 +71,14 @@ class Node:
     """
     A node, and what it was notified of.
 
-    :ivar lets_go: whether it lets go of the names that it takes over.
+    :ivar releases: whether it releases the names that it takes over.
     """
 
     def __init__(self, cluster: Cluster, journal: RedisJournal) -> None:
         self.held: dict[Name, int] = {}
         self.responsible: set[Name] = set()
         self.taken_over_names: list[Name] = []
-        self.is_alive = self.lets_go = True
+        self.is_alive = self.releases = True
         self.journal = journal
         self.registry = journal.cluster.registry
         self.registry.listen(self)
@@ -96,7 +96,7 @@ class Node:
         """
         End, either by leaving the cluster, or as a killed process does.
 
-        What a node has registered is known to it: a process that is killed before that takes the
+        A node has been notified of all that it has registered: a process that is killed before takes the
         notification with it.
         """
         self.is_alive = False
@@ -126,10 +126,10 @@ class Node:
 
     def taken_over(self, name: Name) -> None:
         self.taken_over_names.append(name)
-        if name not in self.held and self.lets_go:
-            reactor.callLater(0, self._let_go, name)  # type: ignore[attr-defined]
+        if name not in self.held and self.releases:
+            reactor.callLater(0, self._release, name)  # type: ignore[attr-defined]
 
-    def _let_go(self, name: Name) -> None:
+    def _release(self, name: Name) -> None:
         if name not in self.held:
             self.registry.put({name: None})
 
@@ -185,7 +185,8 @@ class HoldTests:
     @pytest_twisted.ensureDeferred
     async def test_first_and_last(self, cluster: Cluster, start: Start) -> None:
         """
-        The node that holds a name first is responsible, until no node holds it, also if others let go later.
+        The node that holds a name first is responsible, until no node holds it, also if others release it
+        later.
         """
         one, other = await start(), await start()
         name = ("rooms", "ann")
@@ -224,7 +225,7 @@ class HoldTests:
     @pytest_twisted.ensureDeferred
     async def test_come_and_gone(self, cluster: Cluster, start: Start) -> None:
         """
-        A name that a node lets go of before it was sent is never reported.
+        A name that a node releases before it was sent is never reported.
         """
         node = await start()
         node.registry._is_running = True
@@ -309,7 +310,7 @@ class LostTests:
         """
         one, other = await start(), await start()
         name = ("rooms", "ann")
-        other.lets_go = False
+        other.releases = False
         one.put(name, 3)
         await until(cluster.is_settled)
         one.journal.cluster._cancel_heartbeat()
@@ -431,7 +432,7 @@ A, B = ("rooms", "a"), ("rooms", "b")
 class RegistryTests:
     def test_one_command_at_a_time(self) -> None:
         """
-        What is put while a command runs is sent with the next one. Nothing is sent before a heartbeat.
+        Counts that are put while a command runs are sent with the next one, and none before a heartbeat.
         """
         server = FakeServer()
         server.registry.put({A: 1})
@@ -494,7 +495,7 @@ class RegistryTests:
 
     def test_names_over(self) -> None:
         """
-        A name that no node holds any more is let go of, unless the node holds it again.
+        A name that no node holds any more is release, unless the node holds it again.
         """
         server = FakeServer()
         server.registry.put({B: 1})

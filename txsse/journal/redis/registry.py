@@ -3,8 +3,8 @@ The registry of a cluster in Redis.
 
 Strategy: the server has a hash for each group, from a name to the node that is responsible for it and the
 counts of the nodes that hold it; and for each node, the set of its names. A node sends one command at a time.
-What changes meanwhile is sent with the next one, so that many changes cost few commands. After a lost
-connection, a node sends all of its names anew.
+Changes that are made meanwhile are sent with the next one, so that many changes cost few commands. After a
+lost connection, a node sends all of its names anew.
 
 A node that has ended keeps its names at the server, until a heartbeat of another node reports them. That node
 then takes them over, page by page.
@@ -36,7 +36,7 @@ _PAGE = 250
 # About how many names the server scans in one command.
 _SCAN = 1000
 
-# What the server replies for a name.
+# The server's replies for a name.
 _SAME, _NEW, _OVER, _LOST = range(4)
 
 
@@ -62,9 +62,9 @@ class RedisRegistry:
         # The names to send.
         self._unsent: dict[Name, None] = {}
         self._is_connected = self._is_running = self._has_stopped = False
-        # What to do when everything is sent: whether the last heartbeat reported names of ended nodes, and
-        # names of this node that no node holds any more; and from where to compare the server's names with
-        # ours.
+        # The work that is left when everything is sent: whether the last heartbeat reported names of ended
+        # nodes, and names of this node that no node holds any more; and from where to compare the server's
+        # names with ours.
         self._others_have_ended = self._some_are_over = False
         self._compare_from: bytes | int | None = None
         self._failures = RateLimitedLog(_log)
@@ -77,7 +77,7 @@ class RedisRegistry:
 
     def put(self, counts: Mapping[Name, int | None]) -> None:
         """
-        Hold names, or let go of them.
+        Hold names, or release them.
         """
         for name, count in counts.items():
             if count is None:
@@ -241,7 +241,7 @@ class RedisRegistry:
         for group, text in found:
             name = _to_name(as_bytes(group), as_bytes(text))
             if name is not None and name not in self._counts:
-                # The server forgets the name when this node lets go of it.
+                # The server forgets the name when this node releases it.
                 self._unsent[name] = None
 
     async def _read_counts(self, group: str) -> dict[Hashable, int]:

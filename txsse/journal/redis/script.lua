@@ -708,7 +708,7 @@ function commands.received()
     redis.call('XDEL', inbox_of(ARGV[2]), unpack(ARGV, 3))
 end
 
--- The names that nodes hold. What the script replies for a name to the node that registers it:
+-- The names that nodes hold. The reply for a name, to the node that registers it:
 local SAME, NEW, OVER, LOST = 0, 1, 2, 3
 
 -- A member of a set of names.
@@ -751,8 +751,8 @@ local function hold(node, group, name, count)
     return owner, is_new
 end
 
--- Let go of a name. Return whether the node was responsible for it, and no node holds it any more.
-local function let_go(node, group, name)
+-- Release a name. Return whether the node was responsible for it, and no node holds it any more.
+local function release(node, group, name)
     local owner, counts = read_name(group, name)
     if not owner then return true end
     counts[node] = nil
@@ -771,7 +771,7 @@ local function let_go(node, group, name)
     return false
 end
 
--- node; then for each name: its group, the name, its count or nothing to let go of it, and what the node believes: 2, it
+-- node; then for each name: its group, the name, its count or nothing to release it, and what the node believes: 2, it
 -- is responsible; 1, it holds the name already; 0, neither. Return what has changed for the node, for each name.
 function commands.register()
     local node, replies = ARGV[2], {}
@@ -779,7 +779,7 @@ function commands.register()
         local group, name, count, belief = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
         local reply = SAME
         if count == '' then
-            local is_over = let_go(node, group, name)
+            local is_over = release(node, group, name)
             if belief == '2' then
                 if is_over then
                     reply = OVER
@@ -813,7 +813,7 @@ function commands.take_over()
         if owner then
             local was_held = counts[ended]
             counts[ended] = nil
-            -- A name that no node holds would have no end: the node holds it until its hub lets go of it.
+            -- A name that no node holds would have no end: the node holds it until its hub releases it.
             if was_held or not next(counts) then counts[node] = counts[node] or 0 end
             local is_responsible = owner == ended or owner == node
             if owner == ended then owner = node end
