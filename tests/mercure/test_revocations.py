@@ -382,6 +382,21 @@ class LoadTests:
         assert anonymous.texts == ["a"]
         world.end()
 
+    def test_message_without_a_list(self, plain: Wire, failures: list[LogEvent]) -> None:
+        """
+        A hub whose journal keeps no list refuses tokens that another node has revoked, as long as it says.
+        """
+        journal = ScriptedJournal(reactor=plain.reactor)
+        del journal.revocations
+        world = MercureWorld(plain, Hub(journal=journal, reactor=plain.reactor))
+        result_of(world.hub.start())
+        result_of(world.hub.cluster.broadcast(json.dumps({"revoked": ["sub", "ann", 0, 90]})))
+        assert world.publish("news", token=TOKEN).status == 401
+        plain.reactor.advance(90)
+        assert world.publish("news", token=TOKEN).status == 200
+        assert failures == []
+        world.end()
+
     def test_message_while_it_is_read(self, held: tuple[MercureWorld, Kept]) -> None:
         """
         A revocation that arrives while the list is being read counts.
