@@ -153,15 +153,19 @@ class DoneTests:
 
     def test_expires_in(self, world: MercureWorld) -> None:
         """
-        The tokens are refused as long as the request says.
+        The tokens are refused as long as the request says; one that is presented meanwhile, until it expires.
         """
         document = answer(world.cut_off(sub="ann", expires_in="90"))
         assert document["refused_until"] == "1970-01-01T00:01:30Z"
-        tried = read_token(sub="ann")
+        answer(world.cut_off(sub="bob", expires_in="90"))
         world.reactor.advance(89)
-        assert world.publish("news", token=tried).status == 401
+        assert world.publish("news", token=read_token(sub="ann", exp=3000)).status == 401
         world.reactor.advance(1)
-        assert world.publish("news", token=tried).status == 200
+        assert world.publish("news", token=read_token(sub="bob")).status == 200
+        world.reactor.advance(2909)
+        assert world.publish("news", token=read_token(sub="ann", exp=3000)).status == 401
+        world.reactor.advance(1)
+        assert world.publish("news", token=read_token(sub="ann")).status == 200
 
     def test_stream_whose_token_lives_longer(self, world: MercureWorld) -> None:
         """

@@ -153,6 +153,42 @@ class ClusterTests:
         second.subscribe("news", token=read_token(sub="ann", iat=15, exp=5000))
         assert answer(first.cut_off(sub="ann", expires_in="9"))["refused_until"] == "1970-01-01T00:00:19Z"
 
+    def test_token_without_a_stream_that_lives_longer(self, nodes: Nodes, failures: list[LogEvent]) -> None:
+        """
+        A revoked token that lives longer than was known is refused until it expires, once it was presented:
+        at all nodes, and at those that start later.
+        """
+        first, second = nodes.add(), nodes.add()
+        answer(first.cut_off(sub="ann", expires_in="9"))
+        messages = len(nodes.cluster.messages)
+        for _ in range(3):
+            assert second.publish("news", token=read_token(sub="ann", exp=5000)).status == 401
+        assert len(nodes.cluster.messages) == messages + 1
+        nodes.wire.reactor.advance(4999)
+        for world in (first, second, nodes.add()):
+            assert world.publish("news", token=read_token(sub="ann", exp=5000)).status == 401
+        assert failures == []
+
+    def test_longer_life_that_cannot_be_spread(
+        self, nodes: Nodes, failures: list[LogEvent], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        If a longer revocation cannot be recorded, this node keeps to it; unexpected errors are logged.
+        """
+        first = nodes.add()
+        answer(first.cut_off(sub="ann", expires_in="9"))
+        nodes.cluster.error = JournalFailed("redis", "lost")
+        monkeypatch.setattr(nodes.kept, "add", lambda revocation: fail(JournalFailed("redis", "lost")))
+        assert first.publish("news", token=read_token(sub="ann", exp=5000)).status == 401
+        assert failures == []
+        monkeypatch.setattr(nodes.kept, "add", lambda revocation: fail(RuntimeError("fault")))
+        assert first.publish("news", token=read_token(sub="ann", exp=6000)).status == 401
+        [failure] = failures
+        assert failure["log_failure"].check(RuntimeError)
+        failures.clear()
+        nodes.wire.reactor.advance(5999)
+        assert first.publish("news", token=read_token(sub="ann", exp=6000)).status == 401
+
     def test_later_node(self, nodes: Nodes) -> None:
         """
         A node that starts later refuses the tokens, too.
@@ -344,6 +380,21 @@ class LoadTests:
         plain.reactor.advance(60)
         assert world.publish("news", "a").status == 200
         assert anonymous.texts == ["a"]
+        world.end()
+
+    def test_message_without_a_list(self, plain: Wire, failures: list[LogEvent]) -> None:
+        """
+        A hub whose journal keeps no list refuses tokens that another node has revoked, as long as it says.
+        """
+        journal = ScriptedJournal(reactor=plain.reactor)
+        del journal.revocations
+        world = MercureWorld(plain, Hub(journal=journal, reactor=plain.reactor))
+        result_of(world.hub.start())
+        result_of(world.hub.cluster.broadcast(json.dumps({"revoked": ["sub", "ann", 0, 90]})))
+        assert world.publish("news", token=TOKEN).status == 401
+        plain.reactor.advance(90)
+        assert world.publish("news", token=TOKEN).status == 200
+        assert failures == []
         world.end()
 
     def test_message_while_it_is_read(self, held: tuple[MercureWorld, Kept]) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from txsse._clock import wall
 from txsse._rate_limited_log import RateLimitedLog
@@ -30,7 +31,7 @@ from txsse.journal.cluster import NoCluster
 from txsse.journal.revocations import Revocation
 from txsse.mercure.auth.grants import Grants
 from txsse.mercure.auth.identity import stream_key
-from txsse.mercure.auth.revoked import RevokedTokens, covers
+from txsse.mercure.auth.revoked import Revoked, RevokedTokens, covers
 from txsse.mercure.errors import Unavailable
 
 __all__ = ["NEVER", "Incomplete", "Outcome", "Revocations", "revocations_of"]
@@ -100,7 +101,11 @@ class Revocations:
         """
         if not self._is_complete:
             await self._complete()
-        self._revoked.check(grants)
+        try:
+            self._revoked.check(grants)
+        except Revoked as refused:
+            self._extend(refused.revocation, grants)
+            raise
 
     async def revoke(self, revocation: Revocation) -> Outcome:
         """
@@ -201,6 +206,25 @@ class Revocations:
                     await self._close(revocation)
             self._is_complete = missed == self._missed
 
+    def _extend(self, revocation: Revocation, grants: Grants) -> None:
+        """
+        Refuse a revoked token until it expires, also if it lives longer than its revocation says.
+
+        It had no open stream when it was revoked, so that this was not known.
+        """
+        expires = _expiry(grants)
+        if expires > revocation.expires and self.are_kept:
+            longer = Revocation(revocation.claim, revocation.value, revocation.at, expires)
+            self._revoked.add(longer)
+            Deferred.fromCoroutine(self._spread(longer)).addErrback(_log_not_spread)
+
+    async def _spread(self, revocation: Revocation) -> None:
+        # If a step fails, the next node that the token is presented to, or this one after a restart, does
+        # this again.
+        problems: list[str] = []
+        await self._record(revocation, problems)
+        await self._announce(revocation, problems)
+
     def _take(self, revocation: Revocation) -> float:
         """
         Add a revocation to the list.
@@ -208,11 +232,7 @@ class Revocations:
         :returns: when the last token of the open streams expires, in seconds since 1970; 0 without any.
         """
         self._revoked.add(revocation)
-        expiries = (
-            NEVER if grants.expires is None else min(grants.expires, NEVER)
-            for _, grants in self._streams(revocation)
-        )
-        return max(expiries, default=0.0)
+        return max((_expiry(grants) for _, grants in self._streams(revocation)), default=0.0)
 
     async def _close(self, revocation: Revocation) -> int:
         """
@@ -308,6 +328,14 @@ def revocations_of(hub: Hub) -> Revocations:
     Return the revoked tokens of a hub, which all of its Mercure resources share.
     """
     return hub.node.find(Revocations) or Revocations(hub)
+
+
+def _expiry(grants: Grants) -> float:
+    return NEVER if grants.expires is None else min(grants.expires, NEVER)
+
+
+def _log_not_spread(failure: Failure) -> None:
+    _failures.failure("a revocation cannot be extended at other nodes", failure)
 
 
 def _encode(revocation: Revocation) -> str:

@@ -12,10 +12,22 @@ from txsse.mercure.auth.grants import Grants
 from txsse.mercure.auth.identity import JTI
 from txsse.mercure.errors import InvalidToken
 
-__all__ = ["RevokedTokens", "covers"]
+__all__ = ["Revoked", "RevokedTokens", "covers"]
 
 # How often expired revocations are removed at most, in seconds: that takes some 10 ms if the list is full.
 _TIDY_INTERVAL = 60.0
+
+
+class Revoked(InvalidToken):
+    """
+    The token has been revoked.
+
+    :ivar revocation: the revocation that applies to it.
+    """
+
+    def __init__(self, revocation: Revocation) -> None:
+        super().__init__("it has been revoked", signed=True)
+        self.revocation = revocation
 
 
 def covers(revocation: Revocation, grants: Grants) -> bool:
@@ -65,13 +77,13 @@ class RevokedTokens:
         """
         Check that a token has not been revoked.
 
-        :raises InvalidToken: if it has been.
+        :raises Revoked: if it has been.
         """
         now = self._seconds()
         for name in grants.identity.claims:
             found = self._revocations.get(name)
             if found is not None and found.expires > now and covers(found, grants):
-                raise InvalidToken("it has been revoked", signed=True)
+                raise Revoked(found)
         if self._revocations and not 0 <= now - self._tidied < _TIDY_INTERVAL:
             self._tidy()
 
