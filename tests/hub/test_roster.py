@@ -192,11 +192,34 @@ class LastMomentTests:
         world.clock.callLater(2.0, world.roster.left, again)
         world.roster.left(first)
         world.take()
+        # And once more, after the grace period has ended.
+        world.clock.callLater(2.0, world.roster.joined, again)
+        world.clock.callLater(2.0, world.roster.left, again)
         world.clock.advance(2.0)
         assert world.take() == [{("streams/news", "ann"): None}]
         assert world.roster.keys_here("news") == {}
         world.clock.advance(2.0)
         assert world.take() == []
+
+    def test_second_grace_period(self) -> None:
+        """
+        A client that reconnects, and disconnects again, has a whole grace period again.
+        """
+        world = World(follows=False)
+        member = subscriber(1, "ann")
+        world.roster.joined(member)
+        world.take()
+        world.roster.left(member)
+        world.take()
+        world.clock.advance(1.0)
+        world.roster.joined(member)
+        world.take()
+        world.roster.left(member)
+        world.take()
+        world.clock.advance(1.9)
+        assert world.take() == []
+        world.clock.advance(0.1)
+        assert world.take() == [{("streams/news", "ann"): None}]
 
     def test_several_topics_change(self) -> None:
         """

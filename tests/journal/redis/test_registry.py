@@ -482,6 +482,22 @@ class RegistryTests:
         assert server.calls == [(B, True), (taken, False), (taken, "taken over")]
         assert server.registry._counts == {B: 1, taken: 0}
 
+    def test_responsible_for_a_name_of_others(self) -> None:
+        """
+        After a lost connection, a node also sends the names that it is responsible for and does not hold.
+        """
+        server = FakeServer()
+        server.registry.put({A: 1})
+        server.beat()
+        server.reply([1])
+        server.reply([b"0", []])
+        server.registry.put({A: None})
+        server.reply([0])
+        server.registry.disconnected()
+        server.beat()
+        assert server.reply([3])[2:] == ("rooms", '"a"', "", 2)
+        assert server.calls == [(A, True), (A, "lost")]
+
     def test_taken_over_while_it_is_put(self) -> None:
         """
         The count of a name that is put while the node takes it over is sent.
