@@ -203,7 +203,7 @@ class LastMomentTests:
 
     def test_second_grace_period(self) -> None:
         """
-        A client that reconnects, and disconnects again, has a whole grace period again; no other waits for it.
+        A client that reconnects, and disconnects again, has a whole grace period again; others do not wait.
         """
         world = World(follows=False)
         ann, bob = subscriber(1, "ann"), subscriber(2, "bob")
