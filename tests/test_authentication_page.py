@@ -15,7 +15,6 @@ from tests.fakes import Client, Wire
 from tests.hub.fakes import outcome_of, result_of
 from tests.test_readme import ROOT, blocks
 from txsse import CloseReason, EventStreamParser, HubStopped, JournalFailed, NotAcknowledged
-from txsse.hub.roster import DEFAULT_GRACE
 
 PAGE = (ROOT / "docs" / "authentication.rst").read_text(encoding="utf-8")
 
@@ -109,8 +108,6 @@ def program(plain: Wire) -> Iterator[Program]:
     for client in program.clients:
         if client.transport.connected:
             client.disconnect(clean=False)
-    plain.reactor.run_soon()
-    plain.reactor.advance(DEFAULT_GRACE)
 
 
 class CookieTests:

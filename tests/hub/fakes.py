@@ -239,7 +239,7 @@ class World:
 
     def end(self) -> None:
         """
-        Disconnect every client, and wait until no key is present any more.
+        Disconnect every client, and wait until no key is present, and no topic open, any more.
         """
         for member in self.members:
             if member.client.transport.connected:

@@ -13,6 +13,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent
 
+from tests.fakes import Wire
 from tests.hub.fakes import Member, Prefix, World, result_of
 from txsse import Access, CloseReason, Hub, InvalidField, TopicPattern
 from txsse.hub import roster
@@ -57,17 +58,29 @@ def leave(world: World, *members: Member) -> None:
 
 
 class KeysTests:
-    def test_keys_of_a_topic(self, any_world: World) -> None:
+    def test_keys_of_a_topic(self, wire: Wire) -> None:
         """
         The hub returns the keys of a topic, each with its number of streams; those without a key together.
         """
-        world = any_world
+        world = World(wire, presence_grace=1)
         for key in ("ann", "ann", ("bob", 7), None, None):
             join(world, key)
         join(world, "eve", "sport")
         assert result_of(world.hub.presence("news")) == {"ann": 2, ("bob", 7): 1, None: 2}
         assert result_of(world.hub.presence("sport")) == {"eve": 1}
         assert result_of(world.hub.presence("other")) == {}
+        world.end()
+
+    def test_not_counted(self, world: World) -> None:
+        """
+        A hub that does not count who is present says so, and how to make one that does.
+        """
+        join(world, "ann")
+        with pytest.raises(
+            RuntimeError, match=r"does not count who is present; make it with Hub\(presence_grace="
+        ):
+            world.hub.presence("news")
+        assert world.hub._roster._counts == {}
 
     @pytest.mark.parametrize(
         ("topics", "name"), [("*", "*"), (TopicPattern("a/*"), "a/*"), (Prefix("a/"), "a/…"), ("a", "a")]
@@ -76,17 +89,18 @@ class KeysTests:
         """
         Streams are found by the name that they were subscribed by: a topic, a pattern, or ``*``.
         """
-        for options in ({}, {"on_presence": Recorder()}):
+        for options in ({"presence_grace": 0}, {"on_presence": Recorder()}):
             world = new_world(**options)
             join(world, "ann", topics)
             join(world, None, topics)
             assert result_of(world.hub.presence(name)) == {"ann": 1, None: 1}
             assert result_of(world.hub.presence("a/b")) == {}
 
-    def test_grace_period(self, world: World) -> None:
+    def test_grace_period(self, new_world: Callable[..., World]) -> None:
         """
         A key whose streams have ended is present with 0 streams until its grace period ends.
         """
+        world = new_world(presence_grace=DEFAULT_GRACE)
         leave(world, join(world, "ann"), join(world, None))
         assert result_of(world.hub.presence("news")) == {"ann": 0}
         world.reactor.advance(DEFAULT_GRACE - 0.1)
@@ -110,11 +124,12 @@ class KeysTests:
         with pytest.raises(ValueError, match="must be a number of seconds that is not negative"):
             Hub(**options)
 
-    def test_many_keys(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_many_keys(self, new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
         """
         Keys in their grace period are released in slices, with a turn of the reactor in between.
         """
         monkeypatch.setattr(roster, "_SLICE", 7)
+        world = new_world(presence_grace=DEFAULT_GRACE)
         leave(world, *(join(world, number) for number in range(30)))
         registry = world.hub._roster._registry
         sizes: list[int] = []
@@ -264,7 +279,6 @@ class CallbackTests:
         world.reactor.run_soon()
         assert all(member.client.ended for member in members if member.events is not None)
         assert {(key, present) for _, key, present in recorder.take()} >= {("ann", False), ("bob", False)}
-        assert result_of(world.hub.presence("news")) == {}
         assert world.reactor.getDelayedCalls() == []
 
     @pytest.mark.parametrize("is_async", [False, True])

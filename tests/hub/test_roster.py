@@ -81,7 +81,6 @@ class World:
             presence_grace=2.0,
             demand=self.followers if follows else None,
             topic_grace=1.0,
-            is_alone=False,
             new_name=lambda: "this node",
         )
 
@@ -150,12 +149,15 @@ class CountTests:
         assert found == [{"ann": 2, None: 5}]
         assert world.registry.asked == ["streams/news"]
 
-    def test_stopped(self) -> None:
+    @pytest.mark.parametrize("is_idle", [False, True])
+    def test_stopped(self, is_idle: bool) -> None:
         """
         A roster that has stopped counts nothing, and takes no names over.
         """
         world = World(follows=True)
         world.roster.joined(subscriber(1, "ann"))
+        if is_idle:
+            world.take()
         world.roster.stop()
         world.roster.joined(subscriber(2, "bob"))
         world.registry.listener.taken_over(("streams/news", "eve"))
@@ -180,9 +182,11 @@ class LastMomentTests:
         assert world.take() == [{("streams/news", "ann"): 1}]
         assert world.roster.keys_here("news") == {"ann": 1}
 
-    def test_back_and_gone(self) -> None:
+    @pytest.mark.parametrize("again_after", [False, True])
+    def test_back_and_gone(self, again_after: bool) -> None:
         """
-        A client that connects and disconnects in the turn in which its key's grace period ends is absent.
+        A client that comes back and leaves in the turn in which its key's grace period ends is absent, also
+        if it does so again after that end.
         """
         world = World(follows=False)
         first, again = subscriber(1, "ann"), subscriber(2, "ann")
@@ -192,9 +196,9 @@ class LastMomentTests:
         world.clock.callLater(2.0, world.roster.left, again)
         world.roster.left(first)
         world.take()
-        # And once more, after the grace period has ended.
-        world.clock.callLater(2.0, world.roster.joined, again)
-        world.clock.callLater(2.0, world.roster.left, again)
+        if again_after:
+            world.clock.callLater(2.0, world.roster.joined, again)
+            world.clock.callLater(2.0, world.roster.left, again)
         world.clock.advance(2.0)
         assert world.take() == [{("streams/news", "ann"): None}]
         assert world.roster.keys_here("news") == {}

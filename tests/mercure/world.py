@@ -14,7 +14,6 @@ from twisted.web.server import Request, Site
 
 from tests.fakes import Client, Wire
 from txsse import EventStreamParser, Hub, ServerSentEvent
-from txsse.hub.roster import DEFAULT_GRACE
 from txsse.mercure import Settings, shared_secret, well_known
 from txsse.mercure.auth.grants import DETAIL_TYPE, OWN_DETAIL_TYPE
 from txsse.web.responses import NOTHING, Branch
@@ -202,13 +201,12 @@ class MercureWorld:
 
     def end(self) -> None:
         """
-        Disconnect every client, and wait until no key is present any more.
+        Disconnect every client.
         """
         for client in self.clients:
             if client.transport.connected:
                 client.disconnect(clean=False)
         self.reactor.run_soon()
-        self.reactor.advance(DEFAULT_GRACE)
 
 
 PUBLISHER = token(publish=["*"])

@@ -108,7 +108,8 @@ class Hub:
         the streams, and returns that of the event, or ``None`` for no event. The event's type is
         ``presence``; its data is JSON: ``topic`` and ``present``. It does not disclose the key.
     :param presence_grace: how long a key whose last stream has ended stays present, in seconds: clients that
-        reconnect do not disappear.
+        reconnect do not disappear. ``None`` for 15 seconds if one of the two parameters before is given;
+        otherwise the hub does not count who is present. Give all nodes the same.
     :param on_topic_opened: called with a topic that gets its first subscriber, to begin to fetch what is to
         be published: one node is called, and another one if that node ends. For a pattern or ``*``, this is
         the pattern. The callback may return an awaitable.
@@ -136,7 +137,7 @@ class Hub:
         max_pattern_weight: int | None = DEFAULT_MAX_PATTERN_WEIGHT,
         on_presence: OnPresence | None = None,
         presence_topic: PresenceTopic | None = None,
-        presence_grace: float = DEFAULT_GRACE,
+        presence_grace: float | None = None,
         on_topic_opened: OnTopic | None = None,
         on_topic_closed: OnTopic | None = None,
         topic_grace: float = DEFAULT_GRACE,
@@ -148,7 +149,10 @@ class Hub:
             check_number(name, limit, "a whole number", whole=True)
             if limit < 1:
                 raise ValueError(f"{name} must be at least 1, not {limit}")
-        for name, grace in (("presence_grace", presence_grace), ("topic_grace", topic_grace)):
+        follows_presence = on_presence is not None or presence_topic is not None
+        if presence_grace is None and follows_presence:
+            presence_grace = DEFAULT_GRACE
+        for name, grace in (("presence_grace", presence_grace or 0.0), ("topic_grace", topic_grace)):
             check_number(name, grace, "a number of seconds")
             if not 0 <= grace < inf:
                 raise ValueError(f"{name} must be a number of seconds that is not negative, not {grace!r}")
@@ -178,11 +182,10 @@ class Hub:
         self._roster = Roster(
             getattr(cluster, "registry", None) or LocalRegistry(),
             lambda: self._use().reactor,
-            presence=presence if on_presence or presence_topic else None,
+            presence=presence if follows_presence else None,
             presence_grace=presence_grace,
             demand=demand if on_topic_opened or on_topic_closed else None,
             topic_grace=topic_grace,
-            is_alone=isinstance(cluster, NoCluster),
             new_name=lambda: randomness_of(self._reactor()).token(8).hex(),
         )
         self._membership = Membership(
@@ -433,9 +436,15 @@ class Hub:
         :returns: a Deferred that fires with the keys, each with its number of streams: 0 for a key in its
             grace period. The streams without a key have the key ``None``. It fails with
             :exc:`~txsse.errors.JournalFailed` if the other nodes cannot be reached.
+        :raises RuntimeError: if the hub does not count who is present.
         """
         check_thread(self._reactor(), "hub.presence")
         check_text("topic", topic)
+        if not self._roster.counts_presence:
+            raise RuntimeError(
+                "this hub does not count who is present; make it with Hub(presence_grace=15), or with "
+                "on_presence or presence_topic, at all nodes"
+            )
         self._use()
         found = self._roster.keys_elsewhere(topic).addCallback(self._with_keys_here, topic)
         return self._unhandled.watch(found, "hub.presence")
@@ -443,9 +452,6 @@ class Hub:
     def _with_keys_here(self, elsewhere: dict[Hashable, int], topic: str) -> dict[Hashable, int]:
         found = Counter(elsewhere)
         found.update(self._roster.keys_here(topic))
-        if None not in found:
-            keyless = sum(subscriber.key is None for subscriber in self._membership.index.named(topic))
-            return {**found, None: keyless} if keyless else dict(found)
         return dict(found)
 
     @property

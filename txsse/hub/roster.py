@@ -71,11 +71,12 @@ class Roster:
     :param registry: the names that the nodes hold.
     :param get_reactor: returns the hub's reactor.
     :param presence: is notified of the keys of each topic; ``None`` if the hub only counts them.
-    :param presence_grace: how long a key without streams stays present, in seconds.
+    :param presence_grace: how long a key without streams stays present, in seconds; ``None`` if the hub does
+        not count them.
     :param demand: is notified of the topics; ``None`` if the hub does not follow them.
     :param topic_grace: how long a topic without subscribers stays open, in seconds.
-    :param is_alone: whether no other node exists. Streams without a key then need not be counted here.
     :param new_name: returns a name that no other process has, for this node's streams without a key.
+    :ivar counts_presence: whether the hub counts the keys of each topic.
     """
 
     def __init__(
@@ -84,17 +85,16 @@ class Roster:
         get_reactor: Callable[[], IReactorTime],
         *,
         presence: PresenceListener | None,
-        presence_grace: float,
+        presence_grace: float | None,
         demand: DemandListener | None,
         topic_grace: float,
-        is_alone: bool,
         new_name: Callable[[], str],
     ) -> None:
         self._registry = registry
         self._get_reactor = get_reactor
         self._presence = presence
         self._demand = demand
-        self._counts_keyless = not is_alone
+        self.counts_presence = presence_grace is not None
         self._new_name = new_name
         self._node: str | None = None
         # By group and name. A count of 0 is that of a registered name in its grace period.
@@ -104,7 +104,7 @@ class Roster:
         self._flushing: IDelayedCall | None = None
         self._has_stopped = False
         self._leaving_topics = _Leaving(topic_grace, get_reactor, self._release)
-        self._leaving_streams = _Leaving(presence_grace, get_reactor, self._release)
+        self._leaving_streams = _Leaving(presence_grace or 0.0, get_reactor, self._release)
         registry.listen(self)
 
     def joined(self, subscriber: Subscriber) -> None:
@@ -136,8 +136,7 @@ class Roster:
         """
         Return the keys of a topic at this node, each with its number of streams.
 
-        It is 0 for a key in its grace period. The streams without a key have the key ``None``, if this node
-        counts them.
+        It is 0 for a key in its grace period. The streams without a key have the key ``None``.
         """
         return _by_key(self._counts.get(_STREAMS + topic, {}))
 
@@ -188,15 +187,14 @@ class Roster:
             self._leaving_of(name).add(name)
 
     def _count(self, subscriber: Subscriber, topics: TopicSet, by: int) -> None:
+        if self._has_stopped or not topics or not (self.counts_presence or self._demand):
+            return
         key = subscriber.key
         if key is None and self._presence is not None:
             key = Anonymous(self._own_name, subscriber.id)
-        counts_streams = key is not None or self._counts_keyless
-        if self._has_stopped or not topics or not (counts_streams or self._demand):
-            return
         # A topic and a pattern may have the same name.
         for topic in {str(each) for each in topics}:
-            if counts_streams:
+            if self.counts_presence:
                 self._add(_STREAMS + topic, key, by)
             if self._demand:
                 self._add(_TOPICS, topic, by)

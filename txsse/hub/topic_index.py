@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Generator, Iterator, Mapping
 from typing import Generic, TypeVar
 
-from txsse.topics.topic_set import ALL, STEP_WEIGHT, ISelector, TopicSet, selects, weight_of
+from txsse.topics.topic_set import STEP_WEIGHT, ISelector, TopicSet, selects, weight_of
 
 __all__ = ["TopicIndex"]
 
@@ -150,18 +150,6 @@ class TopicIndex(Generic[M]):
             if self._is_step(_GROUP_WEIGHT):
                 yield
         return list(union)
-
-    def named(self, name: str) -> list[M]:
-        """
-        Return the members that want a topic by its name, or a pattern with this name.
-        """
-        found = dict(self._exact.get(name, ()))
-        if name == ALL:
-            found |= self._all
-        for selector, selected in self._selectors.items():
-            if str(selector) == name:
-                found |= selected.members
-        return list(found)
 
     def counts(self) -> Mapping[str, int]:
         """
