@@ -11,18 +11,15 @@ import sys
 from typing import TextIO
 from urllib.parse import urlsplit, urlunsplit
 
-from twisted.internet import task
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 
-from txsse._clock import make_steady
 from txsse._extras import MissingExtra, need_tls
 from txsse._output import Unwritable, complain, put
 from txsse._redact import without_secrets
-from txsse._twisted.types import CoreReactor
 from txsse.cli.arguments import positive, read_url
-from txsse.cli.command import Command
+from txsse.cli.command import Command, run_in_reactor
 from txsse.cli.http import Answer, Poster
 from txsse.cli.key_options import KEY_ENVIRONMENT, InvalidOption
 from txsse.cli.publish_result import BAD_TOKEN, NO_TOKEN, NotDone, not_a_hub, quote, when_to_retry
@@ -79,21 +76,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    statuses: list[int] = []
-
-    def main(reactor: CoreReactor) -> Deferred[None]:
-        make_steady(reactor)
-        working = Deferred.fromCoroutine(disconnect(reactor, arguments, sys.stdout, sys.stderr))
-        # At Ctrl-C, before the connection is lost and reported as an error.
-        reactor.addSystemEventTrigger("before", "shutdown", working.cancel)
-        return working.addCallback(statuses.append)
-
-    try:
-        task.react(main, ())
-    except SystemExit as end:
-        # react() exits with 1 after an unexpected error, which it has logged.
-        statuses.append(_FAILED if end.code else _INTERRUPTED)
-    return statuses[0]
+    return run_in_reactor(
+        lambda reactor: disconnect(reactor, arguments, sys.stdout, sys.stderr), interrupted=_INTERRUPTED
+    )
 
 
 async def disconnect(

@@ -11,17 +11,14 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import TextIO, cast
 
-from twisted.internet import task
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.web.iweb import IAgent
 
-from txsse._clock import make_steady
 from txsse._extras import MissingExtra, need_tls
 from txsse._output import Unwritable, complain, put
-from txsse._twisted.types import CoreReactor
 from txsse.cli.arguments import read_url
-from txsse.cli.command import Command
+from txsse.cli.command import Command, run_in_reactor
 from txsse.cli.http import Poster
 from txsse.cli.input import BadFeed, lines_of, open_number, open_path, pieces_of, whole_of
 from txsse.cli.key_options import KEY_ENVIRONMENT, InvalidOption
@@ -103,21 +100,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    statuses: list[int] = []
-
-    def main(reactor: CoreReactor) -> Deferred[None]:
-        make_steady(reactor)
-        publishing = Deferred.fromCoroutine(publish(reactor, arguments, sys.stdin, sys.stdout, sys.stderr))
-        # At Ctrl-C, before the connection is lost and reported as an error.
-        reactor.addSystemEventTrigger("before", "shutdown", publishing.cancel)
-        return publishing.addCallback(statuses.append)
-
-    try:
-        task.react(main, ())
-    except SystemExit as end:
-        # react() exits with 1 after an unexpected error, which it has logged.
-        statuses.append(_FAILED if end.code else _INTERRUPTED)
-    return statuses[0]
+    return run_in_reactor(
+        lambda reactor: publish(reactor, arguments, sys.stdin, sys.stdout, sys.stderr),
+        interrupted=_INTERRUPTED,
+    )
 
 
 async def publish(

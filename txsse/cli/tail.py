@@ -12,18 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from twisted.internet import task
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgent
 
-from txsse._clock import make_steady
 from txsse._extras import MissingExtra, need_tls
 from txsse._output import Unwritable, complain, put
-from txsse._twisted.types import CoreReactor
 from txsse.cli.arguments import positive, read_headers, read_url
-from txsse.cli.command import Command
+from txsse.cli.command import Command, run_in_reactor
 from txsse.cli.format import Show, as_data, as_json, as_text, as_visible_data
 from txsse.cli.insecure_tls import TrustAnyone
 from txsse.cli.publish_result import INSECURE, describe, quote
@@ -103,21 +100,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    statuses: list[int] = []
-
-    def main(reactor: CoreReactor) -> Deferred[None]:
-        make_steady(reactor)
-        following = Deferred.fromCoroutine(follow(reactor, arguments, sys.stdout, sys.stderr))
-        # At Ctrl-C, before the connection is lost and reported as an error.
-        reactor.addSystemEventTrigger("before", "shutdown", following.cancel)
-        return following.addCallback(statuses.append)
-
-    try:
-        task.react(main, ())
-    except SystemExit:
-        # react() always exits; the status is ours, and Ctrl-C counts as success.
-        pass
-    return statuses[0] if statuses else _OK
+    # Ctrl-C is the usual end of a tail.
+    return run_in_reactor(lambda reactor: follow(reactor, arguments, sys.stdout, sys.stderr), interrupted=_OK)
 
 
 async def follow(
