@@ -198,7 +198,7 @@ class ClusterPageTests:
         cluster.kill("Redis")
         page.wait_for("subscribers", "unknown because Redis is unavailable")
         page.publish("again")
-        page.wait_for("problem", "Nothing can be published at the moment .*")
+        page.wait_for("problem", "Not published: .*")
         cluster.revive("Redis")
         page.wait_for("subscribers", "1")
         page.publish("")

@@ -534,6 +534,20 @@ class RegistryTests:
         server.reply([b"0", [b'"a"', 2, b"\xff", 1, b"[", 1]])
         assert found == [{"a": 2}]
 
+    @pytest.mark.parametrize(
+        "reply", [[b"0", [b'"a"']], [b"0"], 7, [7, []], [b"0", [7, 7]], [b"0", [b'"a"', b"x"]]]
+    )
+    def test_malformed_reply(self, reply: Any) -> None:
+        """
+        A reply of another form fails the Deferred, as uncertain.
+        """
+        server = FakeServer()
+        found: list[Any] = []
+        server.registry.counts("rooms").addErrback(lambda failure: found.append(failure.value))
+        server.reply(reply)
+        assert isinstance(found[0], JournalFailed)
+        assert found[0].uncertain
+
     def test_failure(self, failures: list[LogEvent]) -> None:
         """
         A failure of another kind is logged, and the next heartbeat tries again.
