@@ -16,6 +16,7 @@ from txsse.hub.roster import Roster
 from txsse.hub.subscriber import Subscriber
 from txsse.journal.keys import Anonymous
 from txsse.journal.registry import IRegistryListener, Name
+from txsse.topics.pattern import TopicPattern
 from txsse.topics.topic_set import TopicSet
 
 
@@ -239,6 +240,21 @@ class LastMomentTests:
         before, member.topics = member.topics, TopicSet(["b", "c"])
         world.roster.changed(member, before)
         assert world.take() == [{("streams/a", "ann"): 0, ("streams/c", "ann"): 1}]
+
+    def test_topic_and_pattern_of_one_name(self) -> None:
+        """
+        A subscriber that has a topic and a pattern of the same name counts until it has neither.
+        """
+        world = World(follows=False)
+        member = subscriber(1, "ann", ["a/*", TopicPattern("a/*")])
+        world.roster.joined(member)
+        assert world.take() == [{("streams/a/*", "ann"): 1}]
+        for rest in ([TopicPattern("a/*")], ["a/*"], ["a/*", TopicPattern("a/*")]):
+            before, member.topics = member.topics, TopicSet(rest)
+            world.roster.changed(member, before)
+            assert world.roster.keys_here("a/*") == {"ann": 1}
+        world.roster.left(member)
+        assert world.take() == [{("streams/a/*", "ann"): 0}]
 
 
 class ResponsibleTests:
