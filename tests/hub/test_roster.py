@@ -323,6 +323,24 @@ class TakenOverTests:
         world.clock.advance(5)
         assert world.take() == []
 
+    @pytest.mark.parametrize("is_first", [False, True])
+    def test_client_came_and_went(self, is_first: bool) -> None:
+        """
+        A name of a node that has ended is released if its client comes to this node, and leaves, in one turn.
+        """
+        world = World(follows=False)
+        name, member = ("streams/news", "ann"), subscriber(1, "ann")
+        if is_first:
+            world.registry.listener.taken_over(name)
+        world.roster.joined(member)
+        if not is_first:
+            world.registry.listener.taken_over(name)
+        world.roster.left(member)
+        world.take()
+        world.clock.advance(2)
+        assert world.take() == [{name: None}]
+        assert world.roster._counts == {}
+
     def test_client_is_here_already(self) -> None:
         """
         A name that has streams at this node, too, stays without a grace period.

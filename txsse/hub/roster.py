@@ -186,6 +186,9 @@ class Roster:
         Begin the grace period of a name that a node held which has ended.
         """
         group, of_group = name
+        if name in self._changed:
+            # The registry holds it now: if it came and went within this turn, it must be released.
+            self._changed[name] = True
         if not self._has_stopped and self._counts.setdefault(group, {}).setdefault(of_group, 0) == 0:
             self._leaving_of(name).add(name)
 
