@@ -560,3 +560,22 @@ class RegistryTests:
         server.beat(was_alive=False)
         server.registry.put({B: 1})
         assert (server.asked, server.calls) == ([], [])
+
+    @pytest.mark.parametrize("command", ["register", "take_over"])
+    def test_stopped_by_a_notification(self, command: str) -> None:
+        """
+        After a notification that stops the registry, no other name of the same reply begins.
+        """
+        server = FakeServer()
+        if command == "register":
+            server.registry.put({A: 1, B: 1})
+        server.beat(others=True)
+
+        def begun(name: Name, *, is_new: bool) -> None:
+            server.calls.append((name, is_new))
+            server.registry.stop()
+
+        server.became_responsible = begun  # type: ignore[method-assign]
+        names = [b"rooms", b'"a"', 1, 0, b"rooms", b'"b"', 1, 0]
+        assert server.reply([1, 1] if command == "register" else [1, names])[0] == command
+        assert server.calls == [(A, command == "register"), (A, "lost")]

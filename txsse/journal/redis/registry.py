@@ -175,9 +175,10 @@ class RedisRegistry:
         except BaseException:
             self._unsent = dict.fromkeys([*names, *self._unsent])
             raise
-        if self._has_stopped:
-            return
         for name, reply, is_held in zip(names, replies, held, strict=True):
+            if self._has_stopped:
+                # Perhaps by the last notification: a name that came after that would have no end.
+                return
             (self._known.add if is_held else self._known.discard)(name)
             self._process(name, reply)
 
@@ -216,9 +217,9 @@ class RedisRegistry:
         self._adopt(found)
 
     def _adopt(self, found: Reply) -> None:
-        if self._has_stopped:
-            return
         for group, text, is_responsible, is_held in _in_groups(found, 4):
+            if self._has_stopped:
+                return
             name = _to_name(as_bytes(group), as_bytes(text))
             if name is None:
                 continue
