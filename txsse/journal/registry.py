@@ -37,7 +37,8 @@ class IRegistryListener(Protocol):
         """
         Learn that this node is not responsible for a name any more.
 
-        :param is_over: whether no node holds the name; otherwise another node is responsible now.
+        :param is_over: whether no node holds the name; otherwise another node is responsible now. After
+            :meth:`IRegistry.stop`, this may be called a second time, when that is known.
         """
 
     def taken_over(self, name: Name) -> None:

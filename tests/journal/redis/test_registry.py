@@ -546,25 +546,37 @@ class RegistryTests:
         server.beat()
         assert len(server.asked) == 2
 
-    @pytest.mark.parametrize("command", ["register", "take_over"])
-    def test_stopped(self, command: str) -> None:
+    def test_stopped(self) -> None:
         """
-        A registry that has stopped ignores replies and heartbeats, and sends nothing.
+        A registry that has stopped takes no names over, ignores heartbeats, and sends nothing.
         """
         server = FakeServer()
-        if command == "register":
-            server.registry.put({A: 1})
         server.beat(others=True)
         server.registry.stop()
-        assert server.reply([1] if command == "register" else [1, [b"rooms", b'"a"', 1, 1]])[0] == command
+        assert server.reply([1, [b"rooms", b'"a"', 1, 1]])[0] == "take_over"
         server.beat(was_alive=False)
         server.registry.put({B: 1})
         assert (server.asked, server.calls) == ([], [])
 
+    def test_stopped_while_names_are_sent(self) -> None:
+        """
+        Names that are new, or over, are reported also if the reply arrives after the registry has stopped.
+        """
+        server = FakeServer()
+        server.registry.put({A: 1})
+        server.beat()
+        server.reply([1])
+        server.reply([b"0", []])
+        server.registry.put({A: None, B: 1, ("rooms", "c"): 1})
+        server.registry.stop()
+        server.reply([2, 1, 0])
+        assert server.calls == [(A, True), (A, "lost"), (A, "over"), (B, True), (B, "lost")]
+        assert server.asked == []
+
     @pytest.mark.parametrize("command", ["register", "take_over"])
     def test_stopped_by_a_notification(self, command: str) -> None:
         """
-        After a notification that stops the registry, no other name of the same reply begins.
+        After a notification that stops the registry, it is responsible for no other name of the same reply.
         """
         server = FakeServer()
         if command == "register":
@@ -573,9 +585,11 @@ class RegistryTests:
 
         def begun(name: Name, *, is_new: bool) -> None:
             server.calls.append((name, is_new))
-            server.registry.stop()
+            if name == A:
+                server.registry.stop()
 
         server.became_responsible = begun  # type: ignore[method-assign]
         names = [b"rooms", b'"a"', 1, 0, b"rooms", b'"b"', 1, 0]
         assert server.reply([1, 1] if command == "register" else [1, names])[0] == command
-        assert server.calls == [(A, command == "register"), (A, "lost")]
+        others = [(B, True), (B, "lost")] if command == "register" else []
+        assert server.calls == [(A, command == "register"), (A, "lost"), *others]

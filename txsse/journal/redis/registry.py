@@ -177,8 +177,9 @@ class RedisRegistry:
             raise
         for name, reply, is_held in zip(names, replies, held, strict=True):
             if self._has_stopped:
-                # Perhaps by the last notification: a name that came after that would have no end.
-                return
+                # Perhaps by the last notification.
+                self._process_late(name, reply)
+                continue
             (self._known.add if is_held else self._known.discard)(name)
             self._process(name, reply)
 
@@ -194,6 +195,18 @@ class RedisRegistry:
         elif reply == _OVER or (reply == _LOST and name in self._responsible):
             self._responsible.discard(name)
             self._listening.no_longer_responsible(name, is_over=reply == _OVER)
+
+    def _process_late(self, name: Name, reply: int) -> None:
+        """
+        Process a reply to what was sent before :meth:`stop`.
+
+        No other node learns that the name was new, or that it is over.
+        """
+        if reply == _NEW:
+            self._listening.became_responsible(name, is_new=True)
+            self._listening.no_longer_responsible(name, is_over=False)
+        elif reply == _OVER:
+            self._listening.no_longer_responsible(name, is_over=True)
 
     def _begin(self, name: Name, *, is_new: bool) -> None:
         if name not in self._responsible:
