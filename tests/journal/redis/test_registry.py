@@ -482,6 +482,22 @@ class RegistryTests:
         assert server.calls == [(B, True), (taken, False), (taken, "taken over")]
         assert server.registry._counts == {B: 1, taken: 0}
 
+    def test_lost_names_of_a_node_that_has_ended(self) -> None:
+        """
+        A node that has no names learns of those that it was given in a lost reply, also if it is lost again.
+        """
+        server = FakeServer()
+        server.beat(others=True)
+        for command in ("take_over", "names_of"):
+            assert server.asked.pop()[0] == command
+            server.registry.disconnected()
+            server.waiting.pop().errback(JournalFailed("x", "lost"))
+            server.beat()
+        assert server.reply([b"5", [b"rooms", b'"a"', 1, 1]])[0] == "names_of"
+        assert server.reply([b"0", []]) == ("names_of", "aa", b"5", 1000)
+        assert server.calls == [(A, False), (A, "taken over")]
+        assert server.asked == []
+
     def test_responsible_for_a_name_of_others(self) -> None:
         """
         After a lost connection, a node also sends the names that it is responsible for and does not hold.

@@ -67,6 +67,8 @@ class RedisRegistry:
         # names with ours.
         self._others_have_ended = self._some_are_over = False
         self._compare_from: bytes | int | None = None
+        # Whether the server may have given this node names in a reply that was lost.
+        self._may_lack_names = False
         self._failures = RateLimitedLog(_log)
 
     def listen(self, listener: IRegistryListener) -> None:
@@ -126,7 +128,7 @@ class RedisRegistry:
             # A node that registers names before its heartbeat would not count as alive.
             self._is_connected = True
             known = [*self._counts, *self._responsible, *self._unsent]
-            self._compare_from = 0 if known else None
+            self._compare_from = 0 if known or self._may_lack_names else None
             self._unsent = dict.fromkeys(known)
         self._others_have_ended = others_have_ended
         self._some_are_over = some_are_over
@@ -219,13 +221,16 @@ class RedisRegistry:
         """
         cursor, found = as_list(await self._run("names_of", self._node, self._compare_from or 0, _SCAN), 2)
         self._compare_from = None if cursor == b"0" else as_bytes(cursor)
+        self._may_lack_names = self._compare_from is not None
         self._adopt(found)
 
     async def _take_over(self) -> None:
         """
         Take over some names of a node that has ended.
         """
+        self._may_lack_names = True
         more, found = as_list(await self._run("take_over", self._now(), self._node, _PAGE), 2)
+        self._may_lack_names = False
         self._others_have_ended = bool(more)
         self._adopt(found)
 
