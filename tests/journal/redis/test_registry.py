@@ -574,6 +574,25 @@ class RegistryTests:
         server.registry.put({B: 1})
         assert (server.asked, server.calls) == ([], [])
 
+    def test_started_again(self) -> None:
+        """
+        A registry that listens again after it has stopped sends the new names, and learns of those of before.
+        """
+        server = FakeServer()
+        server.registry.put({A: 1})
+        server.beat()
+        server.reply([1])
+        server.reply([b"0", []])
+        server.registry.stop()
+        server.registry.disconnected()
+        server.calls.clear()
+        server.registry.listen(server)
+        server.registry.put({B: 1})
+        server.beat(was_alive=False)
+        assert server.reply([1]) == ("register", "aa", "rooms", '"b"', 1, 0)
+        server.reply([b"0", [b"rooms", b'"a"', 1, 1, b"rooms", b'"b"', 1, 1]])
+        assert server.calls == [(B, True), (A, False), (A, "taken over")]
+
     def test_stopped_while_names_are_sent(self) -> None:
         """
         Names that are new, or over, are reported also if the reply arrives after the registry has stopped.

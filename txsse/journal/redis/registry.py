@@ -73,9 +73,14 @@ class RedisRegistry:
 
     def listen(self, listener: IRegistryListener) -> None:
         """
-        Notify a listener from now on.
+        Notify a listener from now on: that of another hub, if the journal is started again.
         """
         self._listener = listener
+        if self._has_stopped:
+            self._counts.clear()
+            self._known.clear()
+            # The server may know names from before, which no other node has taken over.
+            self._has_stopped, self._may_lack_names = False, True
 
     def put(self, counts: Mapping[Name, int | None]) -> None:
         """
