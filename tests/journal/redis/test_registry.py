@@ -441,7 +441,7 @@ class RegistryTests:
         server.registry.put({B: 1})
         server.registry.put({A: 2, B: None})
         assert server.reply([1]) == ("register", "aa", "rooms", '"a"', 1, 0)
-        assert server.reply([0, 0]) == ("register", "aa", "rooms", '"b"', "", 0, "rooms", '"a"', 2, 2)
+        assert server.reply([0]) == ("register", "aa", "rooms", '"a"', 2, 2)
         assert server.reply([b"0", []]) == ("names_of", "aa", 0, 1000)
         assert server.asked == []
         assert server.calls == [(A, True)]
@@ -458,7 +458,7 @@ class RegistryTests:
         server.registry.put({A: None, B: 1})
         assert len(server.asked) == 1
         server.beat()
-        assert server.reply([1, 0])[2:] == ("rooms", '"b"', 1, 0, "rooms", '"a"', "", 0)
+        assert server.reply([1, 0])[2:] == ("rooms", '"b"', 1, 0, "rooms", '"a"', "", 1)
         of_server = [
             b"rooms",
             b'"b"',
@@ -516,14 +516,38 @@ class RegistryTests:
 
     def test_taken_over_while_it_is_put(self) -> None:
         """
-        The count of a name that is put while the node takes it over is sent.
+        The count of a name that is put while the node takes it over is sent. A name that is released
+        meanwhile, and that the node did not hold, is taken over.
         """
         server = FakeServer()
         server.beat(others=True)
         server.registry.put({A: 3, B: None})
         server.reply([0, [b"rooms", b'"a"', 0, 1, b"rooms", b'"b"', 0, 1]])
-        assert server.reply([0, 0])[2:] == ("rooms", '"a"', 3, 1, "rooms", '"b"', "", 1)
+        assert server.reply([0])[2:] == ("rooms", '"a"', 3, 1)
         assert server.asked == []
+        assert server.calls == [(B, "taken over")]
+
+    def test_names_that_come_and_go_during_an_outage(self) -> None:
+        """
+        Names that are put and released while the server is out of reach are neither kept nor sent, unless
+        the server may know them.
+        """
+        server = FakeServer()
+        server.registry.put({A: 1})
+        server.beat()
+        server.registry.disconnected()
+        server.waiting.pop().errback(JournalFailed("x", "lost"))
+        server.asked.clear()
+        for number in range(100):
+            name = ("rooms", number)
+            server.registry.put({name: 1})
+            server.registry.put({name: None})
+        server.registry.put({A: None})
+        assert list(server.registry._unsent) == [A]
+        server.beat()
+        assert server.reply([2])[2:] == ("rooms", '"a"', "", 1)
+        server.reply([b"0", []])
+        assert server.registry._known == set()
 
     def test_names_over(self) -> None:
         """

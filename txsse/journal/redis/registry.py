@@ -56,7 +56,7 @@ class RedisRegistry:
         self._now = now
         self._listener: IRegistryListener | None = None
         self._counts: dict[Name, int] = {}
-        # The names that the server knows of this node.
+        # The names that the server may know of this node: those that were sent.
         self._known: set[Name] = set()
         self._responsible: set[Name] = set()
         # The names to send.
@@ -87,11 +87,16 @@ class RedisRegistry:
         Hold names, or release them.
         """
         for name, count in counts.items():
-            if count is None:
-                self._counts.pop(name, None)
-            else:
+            if count is not None:
                 self._counts[name] = count
-            self._unsent[name] = None
+                self._unsent[name] = None
+                continue
+            self._counts.pop(name, None)
+            if name in self._known or name in self._responsible:
+                self._unsent[name] = None
+            else:
+                # It came and went while the server was out of reach, which may last for days.
+                self._unsent.pop(name, None)
         self._work()
 
     def counts(self, group: str) -> Deferred[dict[Hashable, int]]:
@@ -177,6 +182,7 @@ class RedisRegistry:
             del self._unsent[name]
             count = self._counts.get(name, "")
             arguments += [name[0], encode_name(name[1]), count, self._belief(name)]
+            self._known.add(name)
         try:
             replies = as_numbers(await self._run("register", self._node, *arguments), len(names))
         except BaseException:
@@ -187,7 +193,8 @@ class RedisRegistry:
                 # Perhaps by the last notification.
                 self._process_late(name, reply)
                 continue
-            (self._known.add if is_held else self._known.discard)(name)
+            if not is_held:
+                self._known.discard(name)
             self._process(name, reply)
 
     def _belief(self, name: Name) -> int:
