@@ -249,7 +249,8 @@ class LastMomentTests:
         member = subscriber(1, "ann", ["a/*", TopicPattern("a/*")])
         world.roster.joined(member)
         assert world.take() == [{("streams/a/*", "ann"): 1}]
-        for rest in ([TopicPattern("a/*")], ["a/*"], ["a/*", TopicPattern("a/*")]):
+        rests: list[Any] = [[TopicPattern("a/*")], ["a/*"], ["a/*", TopicPattern("a/*")]]
+        for rest in rests:
             before, member.topics = member.topics, TopicSet(rest)
             world.roster.changed(member, before)
             assert world.roster.keys_here("a/*") == {"ann": 1}
@@ -324,9 +325,10 @@ class TakenOverTests:
         assert world.take() == []
 
     @pytest.mark.parametrize("is_first", [False, True])
-    def test_client_came_and_went(self, is_first: bool) -> None:
+    def test_client_connects_and_disconnects(self, is_first: bool) -> None:
         """
-        A name of a node that has ended is released if its client comes to this node, and leaves, in one turn.
+        A name of a node that has ended is released if its client connects here, and disconnects, in
+        one turn.
         """
         world = World(follows=False)
         name, member = ("streams/news", "ann"), subscriber(1, "ann")
