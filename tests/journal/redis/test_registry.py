@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent
 
+from tests.hub.fakes import outcome_of
 from tests.journal.redis_server import RedisServer
 from tests.waiting import until
 from txsse import JournalFailed
@@ -573,6 +574,15 @@ class RegistryTests:
         server.registry.counts("rooms").addCallback(found.append)
         server.reply([b"0", [b'"a"', 2, b"\xff", 1, b"[", 1]])
         assert found == [{"a": 2}]
+
+    def test_malformed_reply(self) -> None:
+        """
+        If a reply has a name without its count, the error says that the server is no Redis.
+        """
+        server = FakeServer()
+        found = outcome_of(server.registry.counts("rooms"))
+        server.reply([b"0", [b'"a"']])
+        assert "check that the URL is that of a Redis server" in found[0].problem
 
     def test_failure(self, failures: list[LogEvent]) -> None:
         """
