@@ -158,6 +158,8 @@ class TopicTests:
         world.hub.stop()
         world.reactor.run_soon()
         assert sorted(upstreams.take()) == ["close news", "close old"]
+        world.hub._roster.became_responsible(("topics", "late"), is_new=True)
+        assert upstreams.take() == []
         assert world.reactor.getDelayedCalls() == []
 
     @pytest.mark.parametrize("name", ["on_topic_opened", "on_topic_closed"])

@@ -16,6 +16,7 @@ from txsse.hub.roster import Roster
 from txsse.hub.subscriber import Subscriber
 from txsse.journal.keys import Anonymous
 from txsse.journal.registry import IRegistryListener, Name
+from txsse.topics.pattern import TopicPattern
 from txsse.topics.topic_set import TopicSet
 
 
@@ -240,6 +241,22 @@ class LastMomentTests:
         world.roster.changed(member, before)
         assert world.take() == [{("streams/a", "ann"): 0, ("streams/c", "ann"): 1}]
 
+    def test_topic_and_pattern_of_one_name(self) -> None:
+        """
+        A subscriber that has a topic and a pattern of the same name counts until it has neither.
+        """
+        world = World(follows=False)
+        member = subscriber(1, "ann", ["a/*", TopicPattern("a/*")])
+        world.roster.joined(member)
+        assert world.take() == [{("streams/a/*", "ann"): 1}]
+        rests: list[Any] = [[TopicPattern("a/*")], ["a/*"], ["a/*", TopicPattern("a/*")]]
+        for rest in rests:
+            before, member.topics = member.topics, TopicSet(rest)
+            world.roster.changed(member, before)
+            assert world.roster.keys_here("a/*") == {"ann": 1}
+        world.roster.left(member)
+        assert world.take() == [{("streams/a/*", "ann"): 0}]
+
 
 class ResponsibleTests:
     def test_notified(self) -> None:
@@ -306,6 +323,25 @@ class TakenOverTests:
         assert world.take()[0][name] == 1
         world.clock.advance(5)
         assert world.take() == []
+
+    @pytest.mark.parametrize("is_first", [False, True])
+    def test_client_connects_and_disconnects(self, is_first: bool) -> None:
+        """
+        A name of a node that has ended is released if its client connects here, and disconnects, in
+        one turn.
+        """
+        world = World(follows=False)
+        name, member = ("streams/news", "ann"), subscriber(1, "ann")
+        if is_first:
+            world.registry.listener.taken_over(name)
+        world.roster.joined(member)
+        if not is_first:
+            world.registry.listener.taken_over(name)
+        world.roster.left(member)
+        world.take()
+        world.clock.advance(2)
+        assert world.take() == [{name: None}]
+        assert world.roster._counts == {}
 
     def test_client_is_here_already(self) -> None:
         """

@@ -46,3 +46,19 @@ def test_local_registry() -> None:
     assert counts == [{}]
     registry.stop()
     assert listener.calls[3:] == [(news, False)]
+
+
+def test_stopped_by_a_notification() -> None:
+    """
+    After a notification that stops the registry, no name of the same call begins.
+    """
+
+    class Stopping(Listener):
+        def became_responsible(self, name: Name, *, is_new: bool) -> None:
+            super().became_responsible(name, is_new=is_new)
+            registry.stop()
+
+    registry, listener = LocalRegistry(), Stopping()
+    registry.listen(listener)
+    registry.put({("topics", "a"): 1, ("topics", "b"): 1})
+    assert listener.calls == [(("topics", "a"), True), (("topics", "a"), False)]

@@ -483,6 +483,24 @@ class MissedTests:
         assert [is_open(each) for each in again] == [False, True]
         assert again[0].status == 401
 
+    def test_long_list(self, held: tuple[MercureWorld, Kept], monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A long list is added in slices: the reactor has its turn in between, and no token is accepted before
+        its end.
+        """
+        monkeypatch.setattr(module, "_LOADED_SLICE", 2)
+        world, kept = held
+        client = world.publish("news", token=TOKEN)
+        users = ("zoe", "yan", "xi", "wes", "ann")
+        kept.loads[0].callback([Revocation("sub", user, at=0.0, expires=9000.0) for user in users])
+        found = revocations_of(world.hub)
+        assert (len(found._revoked), found._is_complete) == (2, False)
+        turn(world.reactor)
+        assert (len(found._revoked), found._is_complete) == (4, False)
+        world.reactor.run_soon()
+        client.pump()
+        assert (len(found._revoked), client.status) == (5, 401)
+
     def test_missed_while_it_is_read(self, held: tuple[MercureWorld, Kept]) -> None:
         """
         If messages are missed while the list is being read, it is read once more.

@@ -58,6 +58,9 @@ class Demand:
         """
         Call ``on_opened``, unless the topic is open.
         """
+        if self._has_stopped:
+            # The registry reports a name that it registered just before.
+            return
         of_topic = self._topics.setdefault(topic, _Topic(topic))
         of_topic.is_wanted = True
         self._settle(of_topic)

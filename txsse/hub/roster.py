@@ -32,6 +32,8 @@ _STREAMS = "streams/"
 # How many names are registered, or released, before the reactor gets its turn: some 2 ms of work.
 _SLICE = 1000
 
+_NO_TOPICS = TopicSet()
+
 
 class PresenceListener(Protocol):
     """
@@ -118,8 +120,8 @@ class Roster:
         """
         Count a subscriber that has other topics than before.
         """
-        self._count(subscriber, before.without(subscriber.topics), -1)
-        self._count(subscriber, subscriber.topics.without(before), 1)
+        self._count(subscriber, before, -1, besides=subscriber.topics)
+        self._count(subscriber, subscriber.topics, 1, besides=before)
 
     def left(self, subscriber: Subscriber) -> None:
         """
@@ -184,17 +186,26 @@ class Roster:
         Begin the grace period of a name that a node held which has ended.
         """
         group, of_group = name
+        if name in self._changed:
+            # The registry holds it now: if it came and went within this turn, it must be released.
+            self._changed[name] = True
         if not self._has_stopped and self._counts.setdefault(group, {}).setdefault(of_group, 0) == 0:
             self._leaving_of(name).add(name)
 
-    def _count(self, subscriber: Subscriber, topics: TopicSet, by: int) -> None:
-        if self._has_stopped or not topics or not (self.counts_presence or self._demand):
+    def _count(
+        self, subscriber: Subscriber, topics: TopicSet, by: int, *, besides: TopicSet = _NO_TOPICS
+    ) -> None:
+        if self._has_stopped or not (self.counts_presence or self._demand):
+            return
+        # A topic and a pattern may have the same name: a stream that has both counts once, until it has
+        # neither.
+        names = _names_of(topics) - _names_of(besides)
+        if not names:
             return
         key = subscriber.key
         if key is None and self._presence is not None:
             key = Anonymous(self._own_name, subscriber.id)
-        # A topic and a pattern may have the same name.
-        for topic in {str(each) for each in topics}:
+        for topic in names:
             if self.counts_presence:
                 self._add(_STREAMS + topic, key, by)
             if self._demand:
@@ -316,6 +327,10 @@ class _Leaving:
             self._timer = reactor.callLater(wait, self._end)
         if over:
             self._release(over)
+
+
+def _names_of(topics: TopicSet) -> set[str]:
+    return {str(each) for each in topics}
 
 
 def _can_return(name: Name) -> bool:

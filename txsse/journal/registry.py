@@ -37,7 +37,8 @@ class IRegistryListener(Protocol):
         """
         Learn that this node is not responsible for a name any more.
 
-        :param is_over: whether no node holds the name; otherwise another node is responsible now.
+        :param is_over: whether no node holds the name; otherwise another node is responsible now. After
+            :meth:`IRegistry.stop`, this may be called a second time, when that is known.
         """
 
     def taken_over(self, name: Name) -> None:
@@ -105,6 +106,7 @@ class LocalRegistry:
     def __init__(self) -> None:
         self._listener: IRegistryListener | None = None
         self._held: set[Name] = set()
+        self._has_stopped = False
 
     def listen(self, listener: IRegistryListener) -> None:
         """
@@ -118,6 +120,9 @@ class LocalRegistry:
         """
         assert self._listener is not None
         for name, count in counts.items():
+            if self._has_stopped:
+                # A notification has stopped it: a name that came after that would have no end.
+                return
             if count is None and name in self._held:
                 self._held.discard(name)
                 self._listener.no_longer_responsible(name, is_over=True)
@@ -135,4 +140,8 @@ class LocalRegistry:
         """
         Release all names.
         """
-        self.put(dict.fromkeys(list(self._held)))
+        assert self._listener is not None
+        self._has_stopped = True
+        held, self._held = self._held, set()
+        for name in held:
+            self._listener.no_longer_responsible(name, is_over=True)

@@ -47,6 +47,9 @@ NEVER = 253402300799.0
 # How many streams are closed before the reactor gets its turn: some 10 ms of work at 40 µs each.
 _SLICE = 256
 
+# How many recorded revocations are added to the list before the reactor gets its turn: some 5 ms of work.
+_LOADED_SLICE = 2000
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -200,10 +203,13 @@ class Revocations:
         kept = self._hub.revocations
         while not self._is_complete:
             missed = self._missed
-            for revocation in [] if kept is None else await kept.load():
+            recorded = [] if kept is None else await kept.load()
+            for number, revocation in enumerate(recorded, start=1):
                 if self._revoked.add(revocation):
                     # Streams that were opened between a message that this node missed and now.
                     await self._close(revocation)
+                if not number % _LOADED_SLICE:
+                    await deferLater(self._hub.reactor, 0)
             self._is_complete = missed == self._missed
 
     def _extend(self, revocation: Revocation, grants: Grants) -> None:

@@ -441,7 +441,7 @@ class RegistryTests:
         server.registry.put({B: 1})
         server.registry.put({A: 2, B: None})
         assert server.reply([1]) == ("register", "aa", "rooms", '"a"', 1, 0)
-        assert server.reply([0, 0]) == ("register", "aa", "rooms", '"b"', "", 0, "rooms", '"a"', 2, 2)
+        assert server.reply([0]) == ("register", "aa", "rooms", '"a"', 2, 2)
         assert server.reply([b"0", []]) == ("names_of", "aa", 0, 1000)
         assert server.asked == []
         assert server.calls == [(A, True)]
@@ -458,7 +458,7 @@ class RegistryTests:
         server.registry.put({A: None, B: 1})
         assert len(server.asked) == 1
         server.beat()
-        assert server.reply([1, 0])[2:] == ("rooms", '"b"', 1, 0, "rooms", '"a"', "", 0)
+        assert server.reply([1, 0])[2:] == ("rooms", '"b"', 1, 0, "rooms", '"a"', "", 1)
         of_server = [
             b"rooms",
             b'"b"',
@@ -482,6 +482,22 @@ class RegistryTests:
         assert server.calls == [(B, True), (taken, False), (taken, "taken over")]
         assert server.registry._counts == {B: 1, taken: 0}
 
+    def test_lost_names_of_a_node_that_has_ended(self) -> None:
+        """
+        A node that has no names learns of those that it was given in a lost reply, also if it is lost again.
+        """
+        server = FakeServer()
+        server.beat(others=True)
+        for command in ("take_over", "names_of"):
+            assert server.asked.pop()[0] == command
+            server.registry.disconnected()
+            server.waiting.pop().errback(JournalFailed("x", "lost"))
+            server.beat()
+        assert server.reply([b"5", [b"rooms", b'"a"', 1, 1]])[0] == "names_of"
+        assert server.reply([b"0", []]) == ("names_of", "aa", b"5", 1000)
+        assert server.calls == [(A, False), (A, "taken over")]
+        assert server.asked == []
+
     def test_responsible_for_a_name_of_others(self) -> None:
         """
         After a lost connection, a node also sends the names that it is responsible for and does not hold.
@@ -500,14 +516,38 @@ class RegistryTests:
 
     def test_taken_over_while_it_is_put(self) -> None:
         """
-        The count of a name that is put while the node takes it over is sent.
+        The count of a name that is put while the node takes it over is sent. A name that is released
+        meanwhile, and that the node did not hold, is taken over.
         """
         server = FakeServer()
         server.beat(others=True)
         server.registry.put({A: 3, B: None})
         server.reply([0, [b"rooms", b'"a"', 0, 1, b"rooms", b'"b"', 0, 1]])
-        assert server.reply([0, 0])[2:] == ("rooms", '"a"', 3, 1, "rooms", '"b"', "", 1)
+        assert server.reply([0])[2:] == ("rooms", '"a"', 3, 1)
         assert server.asked == []
+        assert server.calls == [(B, "taken over")]
+
+    def test_names_that_come_and_go_during_an_outage(self) -> None:
+        """
+        Names that are put and released while the server is out of reach are neither kept nor sent, unless
+        the server may know them.
+        """
+        server = FakeServer()
+        server.registry.put({A: 1})
+        server.beat()
+        server.registry.disconnected()
+        server.waiting.pop().errback(JournalFailed("x", "lost"))
+        server.asked.clear()
+        for number in range(100):
+            name = ("rooms", number)
+            server.registry.put({name: 1})
+            server.registry.put({name: None})
+        server.registry.put({A: None})
+        assert list(server.registry._unsent) == [A]
+        server.beat()
+        assert server.reply([2])[2:] == ("rooms", '"a"', "", 1)
+        server.reply([b"0", []])
+        assert server.registry._known == set()
 
     def test_names_over(self) -> None:
         """
@@ -560,17 +600,69 @@ class RegistryTests:
         server.beat()
         assert len(server.asked) == 2
 
-    @pytest.mark.parametrize("command", ["register", "take_over"])
-    def test_stopped(self, command: str) -> None:
+    def test_stopped(self) -> None:
         """
-        A registry that has stopped ignores replies and heartbeats, and sends nothing.
+        A registry that has stopped takes no names over, ignores heartbeats, and sends nothing.
         """
         server = FakeServer()
-        if command == "register":
-            server.registry.put({A: 1})
         server.beat(others=True)
         server.registry.stop()
-        assert server.reply([1] if command == "register" else [1, [b"rooms", b'"a"', 1, 1]])[0] == command
+        assert server.reply([1, [b"rooms", b'"a"', 1, 1]])[0] == "take_over"
         server.beat(was_alive=False)
         server.registry.put({B: 1})
         assert (server.asked, server.calls) == ([], [])
+
+    def test_started_again(self) -> None:
+        """
+        A registry that listens again after it has stopped sends the new names, and learns of those of before.
+        """
+        server = FakeServer()
+        server.registry.put({A: 1})
+        server.beat()
+        server.reply([1])
+        server.reply([b"0", []])
+        server.registry.stop()
+        server.registry.disconnected()
+        server.calls.clear()
+        server.registry.listen(server)
+        server.registry.put({B: 1})
+        server.beat(was_alive=False)
+        assert server.reply([1]) == ("register", "aa", "rooms", '"b"', 1, 0)
+        server.reply([b"0", [b"rooms", b'"a"', 1, 1, b"rooms", b'"b"', 1, 1]])
+        assert server.calls == [(B, True), (A, False), (A, "taken over")]
+
+    def test_stopped_while_names_are_sent(self) -> None:
+        """
+        Names that are new, or over, are reported also if the reply arrives after the registry has stopped.
+        """
+        server = FakeServer()
+        server.registry.put({A: 1})
+        server.beat()
+        server.reply([1])
+        server.reply([b"0", []])
+        server.registry.put({A: None, B: 1, ("rooms", "c"): 1})
+        server.registry.stop()
+        server.reply([2, 1, 0])
+        assert server.calls == [(A, True), (A, "lost"), (A, "over"), (B, True), (B, "lost")]
+        assert server.asked == []
+
+    @pytest.mark.parametrize("command", ["register", "take_over"])
+    def test_stopped_by_a_notification(self, command: str) -> None:
+        """
+        After a notification that stops the registry, it is responsible for no other name of the same reply.
+        """
+        server = FakeServer()
+        if command == "register":
+            server.registry.put({A: 1, B: 1})
+        server.beat(others=True)
+
+        def begun(name: Name, *, is_new: bool) -> None:
+            server.calls.append((name, is_new))
+            if name == A:
+                server.registry.stop()
+
+        server.became_responsible = begun  # type: ignore[method-assign]
+        names = [b"rooms", b'"a"', 1, 0, b"rooms", b'"b"', 1, 0]
+        assert server.reply([1, 1] if command == "register" else [1, names])[0] == command
+        others = [(B, True), (B, "lost")] if command == "register" else []
+        assert server.calls == [(A, command == "register"), (A, "lost"), *others]

@@ -486,6 +486,17 @@ class HostileTests:
         assert isinstance(error, JournalFailed)
         assert len(hostile.replies) == 95
 
+    def test_page_is_decoded_when_it_arrives(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A long list is decoded page by page, so that it does not block the reactor at the end.
+        """
+        decoded: list[tuple[bytes, bytes]] = []
+        monkeypatch.setattr(revocations_module, "_decode", lambda *record: decoded.append(record))
+        hostile = Hostile([b"1", [b"a", b"x"]])
+        (error,) = outcome_of(hostile.revocations.load())
+        assert isinstance(error, IndexError), "the next page is asked for"
+        assert decoded == [(b"a", b"x")]
+
 
 class ModelTests:
     @pytest.mark.fuzz

@@ -56,7 +56,7 @@ class RedisRegistry:
         self._now = now
         self._listener: IRegistryListener | None = None
         self._counts: dict[Name, int] = {}
-        # The names that the server knows of this node.
+        # The names that the server may know of this node: those that were sent.
         self._known: set[Name] = set()
         self._responsible: set[Name] = set()
         # The names to send.
@@ -67,24 +67,36 @@ class RedisRegistry:
         # names with ours.
         self._others_have_ended = self._some_are_over = False
         self._compare_from: bytes | int | None = None
+        # Whether the server may have given this node names in a reply that was lost.
+        self._may_lack_names = False
         self._failures = RateLimitedLog(_log)
 
     def listen(self, listener: IRegistryListener) -> None:
         """
-        Notify a listener from now on.
+        Notify a listener from now on: that of another hub, if the journal is started again.
         """
         self._listener = listener
+        if self._has_stopped:
+            self._counts.clear()
+            self._known.clear()
+            # The server may know names from before, which no other node has taken over.
+            self._has_stopped, self._may_lack_names = False, True
 
     def put(self, counts: Mapping[Name, int | None]) -> None:
         """
         Hold names, or release them.
         """
         for name, count in counts.items():
-            if count is None:
-                self._counts.pop(name, None)
-            else:
+            if count is not None:
                 self._counts[name] = count
-            self._unsent[name] = None
+                self._unsent[name] = None
+                continue
+            self._counts.pop(name, None)
+            if name in self._known or name in self._responsible:
+                self._unsent[name] = None
+            else:
+                # It came and went while the server was out of reach, which may last for days.
+                self._unsent.pop(name, None)
         self._work()
 
     def counts(self, group: str) -> Deferred[dict[Hashable, int]]:
@@ -126,7 +138,7 @@ class RedisRegistry:
             # A node that registers names before its heartbeat would not count as alive.
             self._is_connected = True
             known = [*self._counts, *self._responsible, *self._unsent]
-            self._compare_from = 0 if known else None
+            self._compare_from = 0 if known or self._may_lack_names else None
             self._unsent = dict.fromkeys(known)
         self._others_have_ended = others_have_ended
         self._some_are_over = some_are_over
@@ -170,15 +182,19 @@ class RedisRegistry:
             del self._unsent[name]
             count = self._counts.get(name, "")
             arguments += [name[0], encode_name(name[1]), count, self._belief(name)]
+            self._known.add(name)
         try:
             replies = as_numbers(await self._run("register", self._node, *arguments), len(names))
         except BaseException:
             self._unsent = dict.fromkeys([*names, *self._unsent])
             raise
-        if self._has_stopped:
-            return
         for name, reply, is_held in zip(names, replies, held, strict=True):
-            (self._known.add if is_held else self._known.discard)(name)
+            if self._has_stopped:
+                # Perhaps by the last notification.
+                self._process_late(name, reply)
+                continue
+            if not is_held:
+                self._known.discard(name)
             self._process(name, reply)
 
     def _belief(self, name: Name) -> int:
@@ -194,6 +210,18 @@ class RedisRegistry:
             self._responsible.discard(name)
             self._listening.no_longer_responsible(name, is_over=reply == _OVER)
 
+    def _process_late(self, name: Name, reply: int) -> None:
+        """
+        Process a reply to what was sent before :meth:`stop`.
+
+        No other node learns that the name was new, or that it is over.
+        """
+        if reply == _NEW:
+            self._listening.became_responsible(name, is_new=True)
+            self._listening.no_longer_responsible(name, is_over=False)
+        elif reply == _OVER:
+            self._listening.no_longer_responsible(name, is_over=True)
+
     def _begin(self, name: Name, *, is_new: bool) -> None:
         if name not in self._responsible:
             self._responsible.add(name)
@@ -205,20 +233,23 @@ class RedisRegistry:
         """
         cursor, found = as_list(await self._run("names_of", self._node, self._compare_from or 0, _SCAN), 2)
         self._compare_from = None if cursor == b"0" else as_bytes(cursor)
+        self._may_lack_names = self._compare_from is not None
         self._adopt(found)
 
     async def _take_over(self) -> None:
         """
         Take over some names of a node that has ended.
         """
+        self._may_lack_names = True
         more, found = as_list(await self._run("take_over", self._now(), self._node, _PAGE), 2)
+        self._may_lack_names = False
         self._others_have_ended = bool(more)
         self._adopt(found)
 
     def _adopt(self, found: Reply) -> None:
-        if self._has_stopped:
-            return
         for group, text, is_responsible, is_held in _in_groups(found, 4):
+            if self._has_stopped:
+                return
             name = _to_name(as_bytes(group), as_bytes(text))
             if name is None:
                 continue
