@@ -221,6 +221,20 @@ class ClusterTests:
             assert cluster.topics[1][::2] == ("closed", cluster.topics[0][2])
 
     @pytest_twisted.ensureDeferred
+    async def test_first_use(self, server: RedisServer) -> None:
+        """
+        A hub that is used for the first time joins the cluster before it asks the other nodes.
+        """
+        async with cluster_of(server.url, 1) as cluster:
+            stream = await cluster.nodes[0].connect("ann")
+            await until(lambda: cluster.nodes[0].hub.presence("news"), {"ann": 1}.__eq__)
+            for ask in (lambda hub: hub.presence("news"), lambda hub: hub.count_subscribers("other")):
+                hub = Hub(journal=RedisJournal(server.url), presence_grace=1)
+                assert await ask(hub) in ({"ann": 1}, 0)
+                await hub.stop()
+            abort(stream)
+
+    @pytest_twisted.ensureDeferred
     async def test_redis_is_restarted(self, server: RedisServer) -> None:
         """
         While Redis is away, presence cannot be read; what changed meanwhile is reported when it is back.

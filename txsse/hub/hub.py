@@ -11,7 +11,7 @@ from dataclasses import fields
 from math import inf
 from typing import cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -446,8 +446,15 @@ class Hub:
                 "on_presence or presence_topic, at all nodes"
             )
         self._use()
-        found = self._roster.keys_elsewhere(topic).addCallback(self._with_keys_here, topic)
+        found = self._when_joined().addCallback(lambda _: self._roster.keys_elsewhere(topic))
+        found.addCallback(self._with_keys_here, topic)
         return self._unhandled.watch(found, "hub.presence")
+
+    def _when_joined(self) -> Deferred[None]:
+        """
+        Wait until this node has joined its cluster: before that, the other nodes cannot be asked.
+        """
+        return succeed(None) if isinstance(self.cluster, NoCluster) else self._lifecycle.start()
 
     def _with_keys_here(self, elsewhere: dict[Hashable, int], topic: str) -> dict[Hashable, int]:
         found = Counter(elsewhere)
@@ -477,7 +484,9 @@ class Hub:
         check_thread(self._reactor(), "hub.count_subscribers")
         here = len(self._membership) if topic is None else self._membership.index.counts()[topic]
         self._use()
-        elsewhere = self.cluster.count_subscribers(ALL if topic is None else topic)
+        elsewhere = self._when_joined().addCallback(
+            lambda _: self.cluster.count_subscribers(ALL if topic is None else topic)
+        )
         counted = elsewhere.addCallback(lambda there: here + there)
         return self._unhandled.watch(counted, "hub.count_subscribers")
 
