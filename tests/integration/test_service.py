@@ -425,10 +425,10 @@ class DaemonTests:
             )
         assert done.returncode == 1
         assert f"ListenFailed: cannot listen on 'tcp:{port}" in done.stderr
-        assert (
-            "it is in use; stop the process that listens there, or choose another endpoint" in log.read_text()
-        )
-        assert not pid_file.exists()
+        # The shell learns of the failure before the daemon has ended.
+        wait_until(lambda: not pid_file.exists())
+        advice = "it is in use; stop the process that listens there, or choose another endpoint"
+        assert advice in log.read_text()
 
 
 class ExampleTests:
