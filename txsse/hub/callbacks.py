@@ -23,7 +23,7 @@ _Arguments = ParamSpec("_Arguments")
 
 class Callbacks:
     """
-    Calls callbacks. Whatever they do, the hub goes on.
+    Calls callbacks. If one fails, or never ends, the hub goes on.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Callbacks:
         """
         Call a callback.
 
-        :param name: what it is called in the log.
+        :param name: its name in the log.
         :returns: a Deferred that fires when the callback, or the awaitable that it returned, has ended. It
             does not fail.
         """

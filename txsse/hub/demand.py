@@ -1,8 +1,8 @@
 """
 Demand: calls a program when a topic gets its first subscriber, and when it has lost its last one.
 
-Strategy: the calls for one topic do not overlap. If the demand changes while a callback runs, what is needed
-then is called when it has ended: after a topic was closed and opened again meanwhile, that is nothing.
+Strategy: the calls for one topic do not overlap. If the demand changes while a callback runs, the next one is
+called when it has ended. A topic that was closed and opened again meanwhile needs no call.
 """
 
 from __future__ import annotations

@@ -300,7 +300,7 @@ class Hub:
         self._publishing.publish_ephemeral(update, self._use())
 
     def _publish_presence(self, topic: str, event: ServerSentEvent) -> None:
-        # The journal logs why it does not accept the update.
+        # The journal logs why it does not accept the update. A hub that is stopping publishes none.
         self.publish(topic, event.data, event=event.event).addErrback(lambda _: None)
 
     def publish_from_thread(
@@ -435,7 +435,8 @@ class Hub:
             subscribed by it.
         :returns: a Deferred that fires with the keys, each with its number of streams: 0 for a key in its
             grace period. The streams without a key have the key ``None``. It fails with
-            :exc:`~txsse.errors.JournalFailed` if the other nodes cannot be reached.
+            :exc:`~txsse.errors.JournalFailed` if the other nodes cannot be reached, and with
+            :exc:`~txsse.errors.HubStopped` if a hub with other nodes has been stopped.
         :raises RuntimeError: if the hub does not count who is present.
         """
         check_thread(self._reactor(), "hub.presence")
@@ -479,7 +480,8 @@ class Hub:
 
         :param topic: the topic whose subscribers to count, by its name; ``None`` for all subscribers.
         :returns: a Deferred that fires with the number. It fails with :exc:`~txsse.errors.JournalFailed` if
-            the counts of the other nodes cannot be read.
+            the counts of the other nodes cannot be read, and with :exc:`~txsse.errors.HubStopped` if a hub
+            with other nodes has been stopped.
         """
         check_thread(self._reactor(), "hub.count_subscribers")
         here = len(self._membership) if topic is None else self._membership.index.counts()[topic]
