@@ -42,6 +42,7 @@ SYSTEM = {
     "service/demo.py",
     "service/signals.py",
     "testing/journal_contract/recording.py",
+    "testing/journal_contract/retaining.py",
     "testing/journal_contract/revoking.py",
 }
 

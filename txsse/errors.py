@@ -16,6 +16,9 @@ All exceptions have one root::
     ├── TooManyTopics    a subscription with more topics than the hub's limit
     ├── TooManyChanges   a subscriber that has gained topics too often while it replays
     ├── TooManyRevocations  a token to revoke while the list of revoked tokens is full
+    ├── RetainedFull     an update to retain while the journal holds as many as it may
+    ├── NotRetained      (also a LookupError)  a retained update to remove, which there is not
+    ├── RetainUnsupported  an update to retain, for a journal that retains none
     ├── TooManyPatterns  a subscription whose patterns would exceed the hub's limit for all patterns
     ├── HubStopped       an update or a subscriber for a hub that has stopped
     ├── ListenFailed     an endpoint that a service cannot listen on
@@ -48,7 +51,10 @@ __all__ = [
     "ListenFailed",
     "NotAcknowledged",
     "NotOneEvent",
+    "NotRetained",
     "PeerSilent",
+    "RetainUnsupported",
+    "RetainedFull",
     "SSEError",
     "StreamEnded",
     "StreamRefused",
@@ -276,6 +282,49 @@ class TooManyRevocations(SSEError):
             "or replace the key that signs them"
         )
         self.limit = limit
+
+
+class RetainedFull(SSEError):
+    """
+    The journal retains as many updates as it may. None is dropped for a new one.
+
+    Nothing was published. An update of a key that is retained already is accepted, unless it is larger than
+    the one before and the updates would have too many bytes.
+
+    :ivar max_count: the maximum number of retained updates.
+    :ivar max_bytes: their maximum size, in bytes, approximately.
+    """
+
+    def __init__(self, max_count: int, max_bytes: int) -> None:
+        super().__init__(
+            f"the journal retains at most {max_count} updates with {max_bytes} bytes, and has no room for "
+            "this one; unretain some, or raise its limits"
+        )
+        self.max_count = max_count
+        self.max_bytes = max_bytes
+
+
+class NotRetained(SSEError, LookupError):
+    """
+    No update is retained with a topic and a key, so none can be removed. Nothing was published.
+
+    :ivar topics: the topics.
+    :ivar key: the key.
+    """
+
+    def __init__(self, topics: Sequence[str], key: str) -> None:
+        super().__init__(f"no update with the key {key!r} is retained under {', '.join(topics)}")
+        self.topics = tuple(topics)
+        self.key = key
+
+
+class RetainUnsupported(SSEError):
+    """
+    The hub's journal does not retain updates: it does not provide ``IRetainingJournal``.
+    """
+
+    def __init__(self, journal: object) -> None:
+        super().__init__(f"{journal!r} does not retain updates; use one that provides IRetainingJournal")
 
 
 class HubStopped(SSEError):

@@ -139,7 +139,7 @@ class ContractFactory(JournalFactory):
     :param new: returns a function that makes journals from limits; all of one function share a record.
     """
 
-    bounds = ("max_count", "max_bytes", "max_age")
+    bounds = ("max_count", "max_bytes", "max_age", "max_retained", "max_retained_bytes")
 
     def __init__(self, new: Callable[[], Callable[..., Subject]], *, persists: bool) -> None:
         self.persists = persists
@@ -161,9 +161,12 @@ class ContractFactory(JournalFactory):
         return self._made[-1].now()
 
 
-def memory(*, max_count: int = 1000, max_bytes: int = 10**9, max_age: float | None = None) -> Subject:
+def memory(
+    *, max_count: int = 1000, max_bytes: int = 10**9, max_age: float | None = None, **options: Any
+) -> Subject:
     reactor = FakeReactor()
-    journal = MemoryJournal(max_count=max_count, max_bytes=max_bytes, max_age=max_age, reactor=reactor)
+    bounds: dict[str, Any] = {"max_count": max_count, "max_bytes": max_bytes, "max_age": max_age}
+    journal = MemoryJournal(reactor=reactor, **bounds, **options)
     return Subject(journal, reactor.advance, reactor.step, reactor.wall)
 
 

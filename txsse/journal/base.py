@@ -27,6 +27,7 @@ __all__ = [
     "all_of",
     "check_batch",
     "check_bounds",
+    "check_retained_bounds",
     "not_started",
     "to_max_age",
     "too_much_pending",
@@ -108,9 +109,21 @@ def check_bounds(max_count: int, max_bytes: int, max_age: float | None) -> None:
     :raises ValueError: if one is not greater than 0.
     :raises TypeError: if one is not a number.
     """
-    bounds: dict[str, float] = {"max_count": max_count, "max_bytes": max_bytes}
+    _check(max_count=max_count, max_bytes=max_bytes)
     if max_age is not None:
-        bounds["max_age"] = max_age
+        _check(max_age=max_age)
+
+
+def check_retained_bounds(max_retained: int, max_retained_bytes: int) -> None:
+    """
+    Check the limits of a journal's retained updates.
+
+    :raises ValueError: as :func:`check_bounds` does, like :exc:`TypeError`.
+    """
+    _check(max_retained=max_retained, max_retained_bytes=max_retained_bytes)
+
+
+def _check(**bounds: float) -> None:
     for name, bound in bounds.items():
         check_number(name, bound)
         if not bound > 0:

@@ -11,9 +11,10 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from txsse.journal.page import Entry, Page
+from txsse.journal.retained import IRetained
 from txsse.journal.update import Update
 
-__all__ = ["AnyJournal", "IFollower", "IJournal"]
+__all__ = ["AnyJournal", "IFollower", "IJournal", "IRetainingJournal"]
 
 
 class IFollower(Protocol):
@@ -151,6 +152,28 @@ class IJournal(Interface):
         """
         Stop the journal, after the appended updates are recorded and their Deferreds have fired.
         """
+
+
+class IRetainingJournal(IJournal):
+    """
+    A journal that retains updates with a :attr:`retention <txsse.Update>`.
+
+    Of each topic and key, it retains the newest update, whether or not it still holds that as one of its
+    updates. In one transaction with recording an update, it retains the update under each of its topics, or
+    removes the retained updates that the update removes. Retained updates are as durable as the others.
+
+    They have limits of their own: how many there are, and their size in bytes. None is dropped for a new one:
+    ``append`` fails with :exc:`~txsse.errors.RetainedFull`, and records nothing. It fails with
+    :exc:`~txsse.errors.NotRetained` for an update that removes none. ``append_many`` fails with these errors,
+    and records nothing, if any of its updates is refused. A call of ``append`` that is a no-op retains and
+    removes nothing, and is not refused.
+    """
+
+    retained: IRetained = Attribute(
+        """
+        The retained updates. When the follower is given an update, it has been retained already.
+        """
+    )
 
 
 class _Journal(Protocol):

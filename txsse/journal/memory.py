@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -22,11 +22,13 @@ from txsse.journal.base import (
     DEFAULT_COUNT,
     check_batch,
     check_bounds,
+    check_retained_bounds,
     not_started,
 )
-from txsse.journal.interfaces import IFollower, IJournal
+from txsse.journal.interfaces import IFollower, IRetainingJournal
 from txsse.journal.page import Page
 from txsse.journal.resume_ids import ResumeIds, new_secret
+from txsse.journal.retained_updates import DEFAULT_MAX_RETAINED, DEFAULT_MAX_RETAINED_BYTES, RetainedUpdates
 from txsse.journal.revocations import MemoryRevocations
 from txsse.journal.update import Update
 from txsse.journal.window import Window
@@ -34,7 +36,7 @@ from txsse.journal.window import Window
 __all__ = ["MemoryJournal"]
 
 
-@implementer(IJournal)
+@implementer(IRetainingJournal)
 class MemoryJournal:
     """
     A journal in memory. Its updates are lost when the process ends.
@@ -42,8 +44,11 @@ class MemoryJournal:
     :param max_count: the maximum number of updates.
     :param max_bytes: the maximum size of the updates in memory, in bytes, approximately.
     :param max_age: the maximum age of an update, in seconds; ``None`` for no such limit.
+    :param max_retained: the maximum number of retained updates.
+    :param max_retained_bytes: the maximum size of the retained updates in memory, in bytes, approximately.
     :param reactor: the reactor, for its clock; ``None`` for the global one.
     :raises ValueError: if a limit is not greater than 0.
+    :ivar retained: the retained updates, an :class:`~txsse.journal.retained.IRetained`.
     :ivar revocations: the list of revoked tokens, an :class:`~txsse.journal.revocations.IRevocations`; it is
         lost when the process ends, as the updates are.
     """
@@ -54,13 +59,19 @@ class MemoryJournal:
         max_count: int = DEFAULT_COUNT,
         max_bytes: int = DEFAULT_BYTES,
         max_age: float | None = DEFAULT_AGE,
+        max_retained: int = DEFAULT_MAX_RETAINED,
+        max_retained_bytes: int = DEFAULT_MAX_RETAINED_BYTES,
         reactor: AnyReactor | None = None,
     ) -> None:
         check_bounds(max_count, max_bytes, max_age)
+        check_retained_bounds(max_retained, max_retained_bytes)
         self.problem: Exception | None = None
         # Updates in memory are never damaged.
         self.damaged = 0
         self.revocations = MemoryRevocations(self._wall)
+        self.retained = RetainedUpdates(
+            lambda: self._now(), max_count=max_retained, max_bytes=max_retained_bytes
+        )
         self._reactor = cast("IReactorTime | None", reactor)
         self._follower: IFollower | None = None
         # Set when the journal is started, so that the time of an update takes a single call.
@@ -98,6 +109,11 @@ class MemoryJournal:
         known = recent.find_equal(update, now)
         if known is not None:
             return succeed(known)
+        if update.retention is not None:
+            refused = self.retained.refusal([update])
+            if refused is not None:
+                return fail(refused)
+            self.retained.apply(recent.head + 1, update)
         entry = recent.add(recent.head + 1, update, now)
         self._follower.update_appended(entry)
         return succeed(entry[0])
@@ -107,7 +123,25 @@ class MemoryJournal:
         Record several updates. The Deferred has already fired.
         """
         check_batch(updates)
+        refused = self.retained.refusal(self._without_repetitions(updates))
+        if refused is not None:
+            return fail(refused)
         return succeed([cast(int, self.append(update).result) for update in updates])
+
+    def _without_repetitions(self, updates: Sequence[Update]) -> list[Update]:
+        """
+        Return the retained and removing updates of a batch that will not be no-ops.
+        """
+        now = self._now()
+        newest: dict[str, Update] = {}
+        found: list[Update] = []
+        for update in updates if any(each.retention for each in updates) else ():
+            earlier = newest.get(update.id)
+            newest[update.id] = update
+            is_known = self._recent.find_equal(update, now) is not None if earlier is None else False
+            if earlier != update and not is_known and update.retention is not None:
+                found.append(update)
+        return found
 
     def find(self, id: str) -> Deferred[int | None]:
         """

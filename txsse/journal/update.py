@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from txsse._arguments import wrong_type
 from txsse.errors import InvalidField
+from txsse.journal.retention import UNRETAIN_TYPE, Retention
 from txsse.protocol.encoder import encode_event
 from txsse.protocol.event import ServerSentEvent, check_text
 from txsse.topics.topic_set import ALL
@@ -33,17 +34,27 @@ class Update:
     :param event: the event. It must have an id, from which a client resumes.
     :param private: whether to send it only to subscribers that are granted access to private updates of one
         of its topics.
+    :param retention: how the journal retains it; ``None`` for an update that is not retained. With an event
+        of the type ``unretain`` whose data is the key, the update removes the retained one.
     :ivar id: the event's id.
     :ivar frame: the event as sent on the wire, encoded once for all subscribers.
     :raises InvalidField: if it has no topic, or a topic is ``*`` or has a lone surrogate; if a client could
         not send the id back, because it is empty, has spaces around it, or is longer than ``MAX_ID_BYTES``;
-        if the id has another meaning, because it is ``earliest`` or begins with ``#``.
+        if the id has another meaning, because it is ``earliest`` or begins with ``#``; if it is retained, has
+        the type ``unretain``, and its data is not the key.
     :raises TypeError: if a topic is not a string.
     """
 
-    __slots__ = ("event", "frame", "id", "private", "topics")
+    __slots__ = ("event", "frame", "id", "private", "retention", "topics")
 
-    def __init__(self, topics: str | Iterable[str], event: ServerSentEvent, *, private: bool = False) -> None:
+    def __init__(
+        self,
+        topics: str | Iterable[str],
+        event: ServerSentEvent,
+        *,
+        private: bool = False,
+        retention: Retention | None = None,
+    ) -> None:
         self.topics = _check_topics(topics)
         try:
             id = event.id
@@ -53,7 +64,25 @@ class Update:
         self.id = _check_id(id)
         self.event = event
         self.private = private
+        self.retention = retention
+        if retention is not None:
+            _check_retention(retention, event)
         self.frame = encode_event(event)
+
+    @property
+    def unretains(self) -> bool:
+        """
+        Whether it removes the retained update with its key.
+        """
+        return self.retention is not None and self.event.event == UNRETAIN_TYPE
+
+    @property
+    def frame_without_id(self) -> bytes:
+        """
+        The event as sent on the wire, without its ID: a client that receives it does not resume after it.
+        """
+        # Only the reconnection time, which is a number, is before the ID.
+        return self.frame.replace(b"id: %b\n" % self.id.encode(), b"", 1)
 
     def __repr__(self) -> str:
         return f"<Update {self.id} to {', '.join(self.topics)}{' private' if self.private else ''}>"
@@ -61,7 +90,12 @@ class Update:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Update):
             return NotImplemented
-        return (self.topics, self.event, self.private) == (other.topics, other.event, other.private)
+        return (self.topics, self.event, self.private, self.retention) == (
+            other.topics,
+            other.event,
+            other.private,
+            other.retention,
+        )
 
     def __hash__(self) -> int:
         return hash((self.topics, self.event, self.private))
@@ -87,6 +121,15 @@ class EphemeralUpdate:
         self.topics = _check_topics(topics)
         self.private = private
         self.frame = encode_event(event)
+
+
+def _check_retention(retention: Retention, event: ServerSentEvent) -> None:
+    if not isinstance(retention, Retention):
+        raise wrong_type("retention", retention, "a Retention, such as Retention('device-7')")
+    if event.event == UNRETAIN_TYPE and (event.data != retention.key or retention.seconds is not None):
+        raise InvalidField(
+            "retain", f"an update of the type {UNRETAIN_TYPE!r} removes a key, which must be its data"
+        )
 
 
 def _check_topics(topics: str | Iterable[str]) -> tuple[str, ...]:

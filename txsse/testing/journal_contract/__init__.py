@@ -31,6 +31,8 @@ import txsse.testing.journal_contract.batches
 import txsse.testing.journal_contract.bounds
 import txsse.testing.journal_contract.reading
 import txsse.testing.journal_contract.recording
+import txsse.testing.journal_contract.retained_bounds
+import txsse.testing.journal_contract.retaining
 import txsse.testing.journal_contract.revoking
 import txsse.testing.journal_contract.stopping  # noqa: F401
 from txsse.testing.journal_contract.subject import CHECKS, JournalFactory

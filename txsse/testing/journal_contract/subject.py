@@ -36,7 +36,8 @@ class JournalFactory:
     A factory of journals for one check; subclasses make the journal under test.
 
     :cvar persists: whether a journal that is made after another one was stopped has the same record.
-    :cvar bounds: which of the options ``max_count``, ``max_bytes`` and ``max_age`` the journals have.
+    :cvar bounds: which of the options ``max_count``, ``max_bytes``, ``max_age``, ``max_retained`` and
+        ``max_retained_bytes`` the journals have.
     """
 
     persists: bool = False
@@ -62,7 +63,7 @@ class JournalFactory:
 
     def advance(self, seconds: float) -> None:
         """
-        Let time pass for the journals; needed for ``max_age`` and ``revocations``.
+        Let time pass for the journals; needed for ``max_age``, ``revocations`` and ``retained``.
 
         :param seconds: how much time passes.
         """
