@@ -83,8 +83,8 @@ class IRetained(Interface):
     """
     The retained updates of a journal, as far as its follower has been given them.
 
-    ``txsse.testing.journal_contract`` tests an implementation; :class:`~txsse.journal.retained_updates.RetainedUpdates` is
-    one in memory.
+    ``txsse.testing.journal_contract`` tests an implementation, such as
+    :class:`~txsse.journal.retained_updates.RetainedUpdates`, which is in memory.
     """
 
     count: int = Attribute(
@@ -93,7 +93,7 @@ class IRetained(Interface):
 
     size: int = Attribute("""Their approximate size, in bytes.""")
 
-    is_empty: bool = Attribute("""Whether there are certainly none.""")
+    is_empty: bool = Attribute("""Whether it is certain that no update is retained.""")
 
     changed_at: int = Attribute("""The position of the newest update that has retained or removed one.""")
 
@@ -104,7 +104,7 @@ class IRetained(Interface):
 
     def find(topic: str, key: str) -> Retained | None:  # noqa: N805
         """
-        Return the retained update of a topic and a key; ``None`` if there is none.
+        Return the retained update of a topic and a key; ``None`` if none is retained.
         """
 
     def owned(owner: str) -> int:  # noqa: N805

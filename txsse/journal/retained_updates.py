@@ -77,7 +77,7 @@ class RetainedUpdates:
     @property
     def is_empty(self) -> bool:
         """
-        Whether there are none.
+        Whether no update is retained.
         """
         return not self._rows
 
