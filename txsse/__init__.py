@@ -32,7 +32,10 @@ if TYPE_CHECKING:
         ListenFailed,
         NotAcknowledged,
         NotOneEvent,
+        NotRetained,
         PeerSilent,
+        RetainedFull,
+        RetainUnsupported,
         SSEError,
         StreamEnded,
         StreamRefused,
@@ -45,9 +48,11 @@ if TYPE_CHECKING:
     )
     from txsse.hub.hub import Hub
     from txsse.hub.service import HubService
+    from txsse.hub.snapshot import SnapshotRequest
     from txsse.hub.subscriber import Subscriber
-    from txsse.journal.interfaces import IJournal
+    from txsse.journal.interfaces import IJournal, IRetainingJournal
     from txsse.journal.memory import MemoryJournal
+    from txsse.journal.retention import Retention
     from txsse.journal.update import Update
     from txsse.protocol.encoder import encode_comment, encode_event
     from txsse.protocol.event import ServerSentEvent
@@ -78,6 +83,7 @@ __all__ = [
     "HubService",
     "HubStopped",
     "IJournal",
+    "IRetainingJournal",
     "ISelector",
     "InvalidField",
     "InvalidResponse",
@@ -87,13 +93,18 @@ __all__ = [
     "MemoryJournal",
     "NotAcknowledged",
     "NotOneEvent",
+    "NotRetained",
     "OverflowPolicy",
     "PeerSilent",
     "ReadyState",
+    "RetainUnsupported",
+    "RetainedFull",
+    "Retention",
     "SSEChannel",
     "SSEError",
     "SSEResource",
     "ServerSentEvent",
+    "SnapshotRequest",
     "StreamEnded",
     "StreamRefused",
     "StreamRequest",
@@ -138,6 +149,12 @@ _HOMES = {
     "TooManyPatterns": "txsse.errors",
     "TooManyRevocations": "txsse.errors",
     "TooManyTopics": "txsse.errors",
+    "NotRetained": "txsse.errors",
+    "RetainUnsupported": "txsse.errors",
+    "RetainedFull": "txsse.errors",
+    "IRetainingJournal": "txsse.journal.interfaces",
+    "Retention": "txsse.journal.retention",
+    "SnapshotRequest": "txsse.hub.snapshot",
     "UpdateTooLarge": "txsse.errors",
     "UpgradeRefused": "txsse.errors",
     "Access": "txsse.server.access",

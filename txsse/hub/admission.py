@@ -5,12 +5,14 @@ Admission of channels to a hub: check its limits, find where a subscription begi
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 
 from txsse.errors import HubStopped, SSEError, TooManyChanges, TooManyPatterns, TooManyTopics
 from txsse.hub.distribution import Distribution
 from txsse.hub.lifecycle import Lifecycle
 from txsse.hub.membership import Membership
 from txsse.hub.rights import Earlier
+from txsse.hub.snapshot import StreamSnapshot
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.under_way import UnderWay
 from txsse.hub.withdrawal import withdraw_denied
@@ -121,6 +123,28 @@ class Admission:
             await self._lifecycle.start()
         return await distribution.locate(last_event_id)
 
+    def fix_position(self) -> ResumePoint:
+        """
+        Return the journal's head, after :meth:`locate`: where a client begins that is sent a snapshot now.
+        """
+        return self._get_distribution().here()
+
+    @property
+    def limits_states(self) -> bool:
+        """
+        Whether the size of a client's state is limited, so that :meth:`check_state` has to check it.
+        """
+        return self._get_distribution().replay.state.is_limited
+
+    async def check_state(self, topics: TopicSet, private: TopicSet) -> None:
+        """
+        Check that a client can be sent the retained updates of its topics.
+
+        :raises UpgradeRefused: if they have too many bytes.
+        """
+        replay = self._get_distribution().replay
+        await replay.state.check(topics, private, replay.turns)
+
     def admit(
         self,
         channel: SSEChannel,
@@ -129,6 +153,7 @@ class Admission:
         point: ResumePoint | None = None,
         *,
         until: float | None = None,
+        snapshot: StreamSnapshot | None = None,
     ) -> Subscriber:
         """
         Subscribe a channel.
@@ -137,12 +162,13 @@ class Admission:
             which is retried while the journal cannot be read. It is ignored for a channel that was subscribed
             before: the new subscription continues where the previous one ended.
         :param until: when to close the channel, in seconds since 1970; ``None`` for never.
+        :param snapshot: makes the snapshots that the client is sent; ``None`` for none.
         """
         distribution = self._get_distribution()
         progress = self._membership.progress_of(channel) or Progress(point)
         if progress.place is None and distribution.started and not channel.last_event_id:
             progress.place = distribution.here()
-        subscriber = self._membership.join(channel, topics, private, progress)
+        subscriber = self._membership.join(channel, topics, private, progress, snapshot)
         if not subscriber.is_subscribed:
             # The channel has been closed.
             return subscriber
@@ -189,6 +215,8 @@ class Admission:
         await self._lifecycle.start()
         if progress.place is None:
             point = await self.locate(subscriber.channel.last_event_id)
+            if subscriber.snapshot is not None and not point.is_resumption and not point.missed:
+                point = replace(point, with_state=True)
             # A later subscription of the same channel shares ``progress``, and may have found it meanwhile.
             progress.place = progress.place or point
         return progress.place

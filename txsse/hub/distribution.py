@@ -15,10 +15,11 @@ from txsse.hub.journal_problem import JournalProblem
 from txsse.hub.membership import Membership
 from txsse.hub.metrics import Counters
 from txsse.hub.replay import Replay
+from txsse.hub.retained_pages import RetainedPages
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.update_ids import IdMaker
 from txsse.journal.cluster import Cluster, IClusterListener
-from txsse.journal.interfaces import IJournal
+from txsse.journal.interfaces import IJournal, IRetainingJournal
 from txsse.journal.page import Entry
 from txsse.journal.position import OLDEST, ResumePoint
 from txsse.journal.update import EARLIEST, Update
@@ -46,7 +47,10 @@ class Distribution:
     :param membership: the subscribers.
     :param counters: the hub's counters.
     :param node: the hub as a node of the cluster.
+    :param max_retained_bytes: how many bytes of retained updates one subscriber is sent; ``None`` for no
+        limit.
     :ivar roster: counts the streams of each topic and key.
+    :ivar retained: the retained updates of the journal; ``None`` for a journal that retains none.
     :ivar started: whether the journal has been started.
     :ivar has_head: whether the journal's head is known, which is a little earlier: a node of a cluster then
         asks the server for the newest update.
@@ -60,12 +64,16 @@ class Distribution:
         membership: Membership,
         counters: Counters,
         node: IClusterListener,
+        *,
+        max_retained_bytes: int | None = None,
     ) -> None:
         self.reactor = reactor
         self.journal = journal
+        self.retained = journal.retained if IRetainingJournal.providedBy(journal) else None
         self.cluster = cluster
         self.started = self.has_head = False
-        self.replay = Replay(journal, reactor, counters)
+        pages = RetainedPages(self.retained, reactor)
+        self.replay = Replay(journal, reactor, counters, pages, max_retained_bytes=max_retained_bytes)
         self.fanout = Fanout(reactor, membership.index, membership.private, self.replay, counters)
         self.ids = IdMaker(wall_of(reactor), randomness_of(reactor))
         self.problem = JournalProblem(reactor.seconds)
@@ -115,7 +123,11 @@ class Distribution:
         """
         Return where a client begins that does not resume: the journal's head.
         """
-        return ResumePoint(self.journal.head, resume_id=self.resume_id())
+        return ResumePoint(
+            self.journal.head,
+            resume_id=self.resume_id(),
+            with_state=self.retained is not None and not self.retained.is_empty,
+        )
 
     async def locate(self, last_event_id: str) -> ResumePoint:
         """
@@ -145,7 +157,7 @@ class Distribution:
         """
         Make a subscriber live if it has missed nothing and its client is not slow; otherwise replay first.
         """
-        up_to_date = point.position == self.journal.head and not point.missed
+        up_to_date = point.position == self.journal.head and not point.missed and not point.with_state
         if up_to_date and (
             point.resume_id is None or subscriber.sink.offer(_resume_id_frames(point.resume_id))
         ):

@@ -356,9 +356,8 @@ class Fanout:
             for position, update in batch.entries:
                 # An event that is not recorded has no position to resume from.
                 recorded = position < _UNRECORDED
-                # A tuple, which no event type equals.
-                key = ("topic", update.topics[0])
-                channel.send_frame(update.frame, key, Held(before if recorded else None, update))
+                held = Held(before if recorded else None, update)
+                channel.send_frame(update.frame, update.subject, held)
                 if recorded:
                     before = position
         except ChannelClosed:

@@ -39,6 +39,12 @@ from txsse.hub.publishing import Publishing
 from txsse.hub.resource import HubResource
 from txsse.hub.roster import DEFAULT_GRACE, Roster
 from txsse.hub.shutdown import shut_down
+from txsse.hub.snapshot import (
+    DEFAULT_MAX_SNAPSHOTS,
+    DEFAULT_SNAPSHOT_TIMEOUT,
+    MakeSnapshot,
+    Snapshots,
+)
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.subscribers import Subscribers
 from txsse.hub.under_way import UnderWay
@@ -46,6 +52,8 @@ from txsse.journal.cluster import AnyCluster, Cluster, ICluster, NoCluster
 from txsse.journal.interfaces import AnyJournal, IJournal
 from txsse.journal.memory import MemoryJournal
 from txsse.journal.registry import LocalRegistry
+from txsse.journal.retained import AnyRetained
+from txsse.journal.retention import UNRETAIN_TYPE, Retention, to_retention
 from txsse.journal.revocations import AnyRevocations
 from txsse.journal.update import EphemeralUpdate, Update
 from txsse.protocol.encoder import encode_event, encode_retry
@@ -116,6 +124,8 @@ class Hub:
     :param on_topic_closed: called at that node when the topic has no subscribers any more, after the end of
         ``on_topic_opened``; and when the hub stops.
     :param topic_grace: how long a topic without subscribers stays open, in seconds.
+    :param max_retained_bytes_per_stream: how many bytes of retained updates one stream is sent; ``None`` for
+        no limit. A request for more is refused with 400.
     :raises ValueError: for a limit below 1, a negative grace period, and for a ``presence_topic`` that cannot
         be published to.
     :raises TypeError: for arguments of another type.
@@ -141,10 +151,13 @@ class Hub:
         on_topic_opened: OnTopic | None = None,
         on_topic_closed: OnTopic | None = None,
         topic_grace: float = DEFAULT_GRACE,
+        max_retained_bytes_per_stream: int | None = None,
     ) -> None:
         limits = {"max_update_size": max_update_size, "max_topics": max_topics}
         if max_pattern_weight is not None:
             limits["max_pattern_weight"] = max_pattern_weight
+        if max_retained_bytes_per_stream is not None:
+            limits["max_retained_bytes_per_stream"] = max_retained_bytes_per_stream
         for name, limit in limits.items():
             check_number(name, limit, "a whole number", whole=True)
             if limit < 1:
@@ -176,6 +189,7 @@ class Hub:
             RateLimitedLog(_log, burst=1, interval=_UNHANDLED_INTERVAL), JournalFailed, HubStopped
         )
         self._distribution: Distribution | None = None
+        self._max_retained_bytes = max_retained_bytes_per_stream
         callbacks = Callbacks()
         presence = Presence(on_presence, presence_topic, self._publish_presence, callbacks)
         demand = Demand(on_topic_opened, on_topic_closed, self._reactor, callbacks)
@@ -220,6 +234,8 @@ class Hub:
         id: str | None = None,
         retry: float | None = None,
         private: bool = False,
+        retain: str | None = None,
+        retain_for: float | None = None,
     ) -> Deferred[str]:
         """
         Send an event to all subscribers of its topics, and record it for clients that resume.
@@ -235,9 +251,16 @@ class Hub:
             sent, too; a client that resumes from the ID continues after the earliest update that has it.
         :param retry: how long clients wait before they reconnect, in seconds.
         :param private: whether to send the update only to subscribers with a grant for one of its topics.
+        :param retain: the key under which to retain the update: of each topic and key, clients that open a
+            stream are first sent the newest update; ``None`` not to retain it. Give all updates of a key the
+            same privacy: whatever it is, the newest one counts.
+        :param retain_for: for how long to retain it, in seconds; ``None`` until another update with its topic
+            and key replaces it, or :meth:`unretain` removes it. Subscribers are not notified when it expires.
         :returns: a Deferred that fires with the ID, once the journal has recorded the update. It fails with
-            :exc:`~txsse.errors.JournalFailed` if the update could not be recorded, and with
+            :exc:`~txsse.errors.JournalFailed` if the update could not be recorded, with
+            :exc:`~txsse.errors.RetainedFull` if the journal has no room to retain it, and with
             :exc:`~txsse.errors.HubStopped` if the hub has been stopped.
+        :raises RetainUnsupported: if the hub's journal retains no updates.
         :raises InvalidField: for a value that :class:`txsse.Update` or :class:`txsse.ServerSentEvent`
             refuses.
         :raises UpdateTooLarge: for an update of more than ``max_update_size`` bytes.
@@ -248,7 +271,33 @@ class Hub:
         new = ServerSentEvent(
             to_text(data), event, distribution.ids.next() if id is None or id is NO_ID else id, retry
         )
-        return self._publishing.publish(Update(topics, new, private=private), distribution)
+        retention = None if retain is None and retain_for is None else to_retention(retain, retain_for)
+        return self._publishing.publish(
+            Update(topics, new, private=private, retention=retention), distribution
+        )
+
+    def unretain(
+        self, topics: str | Iterable[str], key: str, *, id: str | None = None, private: bool = False
+    ) -> Deferred[str]:
+        """
+        Remove a retained update, and notify the subscribers of its topics.
+
+        They are sent an update of the type ``unretain``, whose data is the key.
+
+        :param topics: a topic or several; the key is removed under each of them.
+        :param key: the key that :meth:`publish` was given as ``retain``.
+        :param id: the ID of the update, as for :meth:`publish`.
+        :param private: whether the update is private: give the same as for the retained one.
+        :returns: a Deferred, as :meth:`publish` does. It fails with :exc:`~txsse.errors.NotRetained` if no
+            update is retained with a topic and the key; nothing is sent then.
+        :raises RetainUnsupported: as :meth:`publish` does, like :exc:`InvalidField`.
+        """
+        check_thread(self._reactor(), "hub.unretain")
+        distribution = self._use()
+        removal = ServerSentEvent(key, UNRETAIN_TYPE, distribution.ids.next() if id is None else id)
+        return self._publishing.publish(
+            Update(topics, removal, private=private, retention=Retention(key)), distribution
+        )
 
     def publish_update(self, update: Update, *, while_draining: bool = False) -> Deferred[str]:
         """
@@ -312,6 +361,8 @@ class Hub:
         id: str | None = None,
         retry: float | None = None,
         private: bool = False,
+        retain: str | None = None,
+        retain_for: float | None = None,
     ) -> Future[str]:
         """
         Publish from any thread but the reactor's.
@@ -325,7 +376,16 @@ class Hub:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                published = self.publish(topics, data, event=event, id=id, retry=retry, private=private)
+                published = self.publish(
+                    topics,
+                    data,
+                    event=event,
+                    id=id,
+                    retry=retry,
+                    private=private,
+                    retain=retain,
+                    retain_for=retain_for,
+                )
             except Exception as error:
                 future.set_exception(error)
             else:
@@ -374,7 +434,14 @@ class Hub:
         until = None if expires is None else wall(self._use().reactor) + expires
         return self.admission.admit(channel, wanted, granted, until=until)
 
-    def resource(self, topics: AccessRule) -> SSEResource:
+    def resource(
+        self,
+        topics: AccessRule,
+        *,
+        snapshot: MakeSnapshot | None = None,
+        max_snapshots: int = DEFAULT_MAX_SNAPSHOTS,
+        snapshot_timeout: float = DEFAULT_SNAPSHOT_TIMEOUT,
+    ) -> SSEResource:
         """
         Create a resource that subscribes the client of each request.
 
@@ -382,8 +449,24 @@ class Hub:
             :class:`~txsse.Access`, which grants private updates too; or a callable that takes the
             request and returns either, or a Deferred or another awaitable of either. To refuse a request, it
             raises, for example, ``UpgradeRefused("log in first", status=401)``.
+        :param snapshot: returns the state that a client is sent before the changes: called with a
+            :class:`~txsse.SnapshotRequest`, it returns events (``str``, ``bytes`` or ``ServerSentEvent``
+            objects without IDs), an awaitable of events, or an asynchronous iterator of them. The updates
+            that are recorded after the call are sent after them. A client that resumes is sent no snapshot,
+            unless it has missed updates that the journal no longer holds: then one after ``stream-reset``.
+        :param max_snapshots: how many snapshots are made at the same time; further clients wait.
+        :param snapshot_timeout: how long one may take, in seconds, without the time in which its client
+            reads; also how long a client waits for its turn. If a snapshot fails or takes longer before the
+            stream opens, the request gets 503, or the response of the ``UpgradeRefused`` that it raises;
+            later, the stream is closed. Both are logged.
+        :raises ValueError: for a limit below 1, and for a time that is not positive.
         """
-        return HubResource(self.admission, topics, upgrader=self.upgrader)
+        snapshots = None
+        if snapshot is not None:
+            snapshots = Snapshots(
+                snapshot, self._reactor, max_snapshots=max_snapshots, timeout=snapshot_timeout
+            )
+        return HubResource(self.admission, topics, upgrader=self.upgrader, snapshots=snapshots)
 
     def disconnect(self, *, key: Hashable) -> Deferred[int]:
         """
@@ -517,6 +600,15 @@ class Hub:
         return getattr(self._use().journal, "revocations", None)
 
     @property
+    def retained(self) -> AnyRetained | None:
+        """
+        The retained updates of the journal; ``None`` for a journal that retains none.
+
+        Reading it starts the hub, as its first use does.
+        """
+        return self._use().retained
+
+    @property
     def problem(self) -> Exception | None:
         """
         The current problem of the journal; ``None`` if it works.
@@ -543,6 +635,7 @@ class Hub:
         counted["drops"] += sum(subscriber.drops for subscriber in self._membership.by_channel.values())
         counted["closes"] = dict(self._counters.closes)
         counted["fanout_buckets"] = tuple(self._counters.fanout_buckets)
+        retained = None if self._distribution is None else self._distribution.retained
         return HubMetrics(
             channels=len(self._membership),
             topics=len(self._membership.index.counts()),
@@ -550,6 +643,8 @@ class Hub:
             damaged=self.damaged,
             replaying=0 if self._distribution is None else self._distribution.replay.replaying,
             buffered=sum(channel.buffered for channel in self._membership.by_channel),
+            retained=0 if retained is None else retained.count,
+            retained_bytes=0 if retained is None else retained.size,
             **counted,
         )
 
@@ -622,6 +717,7 @@ class Hub:
             self._membership,
             self._counters,
             self.node,
+            max_retained_bytes=self._max_retained_bytes,
         )
         self._lifecycle.start().addErrback(_log_not_started)
         return distribution

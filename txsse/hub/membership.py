@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from txsse.hub.metrics import Counters
 from txsse.hub.roster import Roster
+from txsse.hub.snapshot import StreamSnapshot
 from txsse.hub.subscriber import Subscriber
 from txsse.hub.subscribers import Counts, Subscribers
 from txsse.hub.topic_index import TopicIndex
@@ -139,13 +140,18 @@ class Membership:
         return self._progress.pop(channel, None)
 
     def join(
-        self, channel: SSEChannel, topics: TopicSet, private: TopicSet, progress: Progress
+        self,
+        channel: SSEChannel,
+        topics: TopicSet,
+        private: TopicSet,
+        progress: Progress,
+        snapshot: StreamSnapshot | None = None,
     ) -> Subscriber:
         """
         Subscribe a channel. For a channel that is closed, return a subscriber that is not subscribed.
         """
         self._number += 1
-        subscriber = Subscriber(channel, topics, private, number=self._number, owner=self)
+        subscriber = Subscriber(channel, topics, private, number=self._number, owner=self, snapshot=snapshot)
         subscriber.reached = progress
         if not channel.is_open:
             subscriber.unsubscribe()

@@ -25,6 +25,7 @@ class Counters:
     :ivar delivered: events handed over to a channel, live or by replay.
     :ivar bytes: the bytes of the delivered events.
     :ivar replayed: delivered events that were read from the journal.
+    :ivar retained_delivered: delivered events that were retained, and sent before the changes.
     :ivar gaps: how often a client was notified of a gap.
     :ivar slow_replays: how often a slow reader was moved to replay.
     :ivar drops: events that were dropped for slow readers. Here, those of ended subscriptions only; a
@@ -40,6 +41,7 @@ class Counters:
     delivered: int = 0
     bytes: int = 0
     replayed: int = 0
+    retained_delivered: int = 0
     gaps: int = 0
     slow_replays: int = 0
     drops: int = 0
@@ -73,6 +75,8 @@ class HubMetrics:
     :ivar damaged: updates of the journal that could not be read, and were skipped.
     :ivar replaying: channels that replay from the journal.
     :ivar buffered: bytes buffered for slow readers.
+    :ivar retained: updates that the journal retains; under two topics, an update counts twice.
+    :ivar retained_bytes: their size, in bytes, approximately.
     """
 
     channels: int
@@ -81,10 +85,13 @@ class HubMetrics:
     damaged: int
     replaying: int
     buffered: int
+    retained: int
+    retained_bytes: int
     published: int
     delivered: int
     bytes: int
     replayed: int
+    retained_delivered: int
     gaps: int
     slow_replays: int
     drops: int

@@ -8,21 +8,19 @@ topics and privacy: there are fewer kinds than updates.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Hashable, Sequence
 from itertools import compress
-from typing import TypeAlias
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
-from txsse.hub.rights import seek
-from txsse.hub.subscriber import Subscriber
+from txsse.hub.rights import Earlier, Restricted, seek
 from txsse.journal.page import Page
-from txsse.journal.update import Update
 from txsse.journal.window import PAGE_BYTES
 from txsse.server.sinks.base import Framed
-from txsse.topics.topic_set import weight_of
+from txsse.topics.topic_set import TopicSet, weight_of
 
-__all__ = ["PageKey", "SharedPage", "SharedPages"]
+__all__ = ["Audience", "PageKey", "SharedFrames", "SharedPage", "SharedPages"]
 
 #: The position after which a page begins; and the journal's head if that is the oldest update, which changes.
 PageKey: TypeAlias = tuple[int, int | None]
@@ -41,26 +39,63 @@ _PATTERNS_WEIGHT = 20_000
 _SECONDS = 1.0
 
 
+K = TypeVar("K", bound=Hashable)
+P = TypeVar("P", bound="SharedFrames")
+
 # A kind of updates: their topics, and whether they are private. All updates of a kind have the same audience.
 _Kind = tuple[tuple[str, ...], bool]
 
 
-class SharedPage:
+class Item(Restricted, Protocol):
     """
-    A page, with its frames for each audience.
-
-    :ivar size: how many bytes the frames of its updates are.
+    An update as it is sent: an :class:`~txsse.Update`, or one that is retained.
     """
 
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.size = sum(len(update.frame) for _, update in page.entries)
-        self._kinds: dict[_Kind, Update] = {_kind_of(update): update for _, update in page.entries}
+    @property
+    def frame(self) -> bytes: ...
+
+
+class Audience(Protocol):
+    """
+    The rights by which updates are selected: those of a subscriber.
+
+    :ivar topics: the topics that it wants.
+    :ivar private: the topics whose private updates it may receive.
+    :ivar earlier: the topics and grants that it had at earlier positions.
+    """
+
+    topics: TopicSet
+    private: TopicSet
+    earlier: tuple[Earlier, ...]
+
+    def may_have(self, update: Restricted) -> bool:
+        """
+        Return whether it wants an update and is allowed to receive it.
+        """
+
+    def seek(self, update: Restricted) -> Generator[None, None, bool]:
+        """
+        Return the same as :meth:`may_have`, in steps.
+        """
+
+
+class SharedFrames:
+    """
+    Updates of some positions, with their frames for each audience.
+
+    :param entries: the updates with their positions, in order.
+    :ivar size: how many bytes the frames are.
+    """
+
+    def __init__(self, entries: Sequence[tuple[int, Item]]) -> None:
+        self.entries = entries
+        self.size = sum(len(update.frame) for _, update in entries)
+        self._kinds: dict[_Kind, Item] = {_kind_of(update): update for _, update in entries}
         self._made: dict[tuple[bool, ...], tuple[Framed, int]] = {}
         self._known: dict[object, tuple[bool, ...]] = {}
         self._known_weight = 0
 
-    def frames_for(self, subscriber: Subscriber) -> Generator[None, None, tuple[Framed, int]]:
+    def frames_for(self, subscriber: Audience) -> Generator[None, None, tuple[Framed, int]]:
         """
         Return the frames that a subscriber may receive, and their number, in steps.
         """
@@ -69,11 +104,11 @@ class SharedPage:
             return (yield from self._frames_by_position(subscriber))
         return self.frames_of((yield from self.allowed_for(subscriber)))
 
-    def _frames_by_position(self, subscriber: Subscriber) -> Generator[None, None, tuple[Framed, int]]:
+    def _frames_by_position(self, subscriber: Audience) -> Generator[None, None, tuple[Framed, int]]:
         earlier, now = subscriber.earlier, (subscriber.topics, subscriber.private)
         allowed: dict[tuple[_Kind, int], bool] = {}
         frames: list[bytes] = []
-        for position, update in self.page.entries:
+        for position, update in self.entries:
             # A topic is sent if the subscriber has had it ever since the update.
             since = [each for each in earlier if each.up_to is not None and position <= each.up_to]
             key = _kind_of(update), len(since)
@@ -101,7 +136,7 @@ class SharedPage:
                 self._made[allowed] = made
         return made
 
-    def allowed_for(self, subscriber: Subscriber) -> Generator[None, None, tuple[bool, ...]]:
+    def allowed_for(self, subscriber: Audience) -> Generator[None, None, tuple[bool, ...]]:
         """
         Return which kinds of updates a subscriber may receive, in steps.
 
@@ -129,17 +164,47 @@ class SharedPage:
 
     def _frame(self, allowed: tuple[bool, ...]) -> tuple[Framed, int]:
         kinds = set(compress(self._kinds, allowed))
-        frames = [update.frame for _, update in self.page.entries if _kind_of(update) in kinds]
+        frames = [update.frame for _, update in self.entries if _kind_of(update) in kinds]
         return Framed(b"".join(frames)), len(frames)
 
 
-def _kind_of(update: Update) -> _Kind:
+def _kind_of(update: Item) -> _Kind:
     return update.topics, update.private
 
 
-class SharedPages:
+class SharedPage(SharedFrames):
     """
-    Keeps the pages that were read last.
+    A page of a journal, with its frames for each audience.
+
+    :ivar page: the page.
+    """
+
+    def __init__(self, page: Page) -> None:
+        super().__init__(page.entries)
+        self.page = page
+
+    def without_ids(self, up_to: int) -> SharedFrames:
+        """
+        Return its updates up to a position, without their ids.
+        """
+        return SharedFrames(
+            [
+                (position, _WithoutID(update.topics, update.private, update.frame_without_id))
+                for position, update in self.page.entries
+                if position <= up_to
+            ]
+        )
+
+
+class _WithoutID(NamedTuple):
+    topics: tuple[str, ...]
+    private: bool
+    frame: bytes
+
+
+class SharedPages(Generic[K, P]):
+    """
+    Keeps the pages that were read last, by a key.
 
     :param reactor: the reactor.
     """
@@ -147,9 +212,9 @@ class SharedPages:
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
         # Each page with the time when it expires.
-        self._pages: dict[PageKey, tuple[float, SharedPage]] = {}
+        self._pages: dict[K, tuple[float, P]] = {}
 
-    def find(self, key: PageKey) -> SharedPage | None:
+    def find(self, key: K) -> P | None:
         """
         Return a page; ``None`` if it is not in the cache.
         """
@@ -162,7 +227,7 @@ class SharedPages:
         del self._pages[key]
         return None
 
-    def add(self, key: PageKey, shared: SharedPage) -> None:
+    def add(self, key: K, shared: P) -> None:
         """
         Keep a page, which must not change any more: it ends before the journal's head.
         """

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from txsse._unhandled import Unhandled
 from txsse._waiters import Waiters
-from txsse.errors import HubStopped, UpdateTooLarge
+from txsse.errors import HubStopped, RetainUnsupported, UpdateTooLarge
 from txsse.hub.distribution import Distribution
 from txsse.hub.lifecycle import Lifecycle
 from txsse.journal.update import EphemeralUpdate, Update
@@ -46,6 +46,8 @@ class Publishing:
         :param while_draining: whether to accept it also while the hub drains, and whatever its size.
         :returns: a Deferred that fires with the update's ID.
         """
+        if update.retention is not None and distribution.retained is None:
+            raise RetainUnsupported(distribution.journal)
         if not while_draining:
             if len(update.frame) > self._max_update_size:
                 raise UpdateTooLarge(len(update.frame), self._max_update_size)

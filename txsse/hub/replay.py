@@ -11,6 +11,7 @@ read and framed once, and take turns.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -25,7 +26,9 @@ from txsse._timeslice import TimeSlices
 from txsse._waiters import SharedCall, Waiters
 from txsse.errors import ChannelClosed, JournalFailed
 from txsse.hub.metrics import Counters
-from txsse.hub.page_cache import PageKey, SharedPage, SharedPages
+from txsse.hub.page_cache import PageKey, SharedFrames, SharedPage, SharedPages
+from txsse.hub.retained_pages import RetainedPages
+from txsse.hub.state import State
 from txsse.hub.subscriber import REPLAYING, Subscriber
 from txsse.journal.interfaces import IJournal
 from txsse.journal.page import Page
@@ -42,6 +45,8 @@ RESET_TYPE = "stream-reset"
 
 T = TypeVar("T")
 
+_NOTHING = Framed(b"")
+
 _log = Logger()
 
 # How long to wait before a journal that failed is read again, in seconds.
@@ -55,11 +60,22 @@ class Replay:
     :param journal: the journal.
     :param reactor: the reactor.
     :param counters: the hub's counters.
+    :param retained: the retained updates; ``None`` for a journal that retains none.
+    :param max_retained_bytes: how many bytes of them one subscriber is sent; ``None`` for no limit.
     :ivar replaying: how many subscribers replay.
     :ivar turns: the time that all replays share in each turn of the reactor.
+    :ivar state: sends the states.
     """
 
-    def __init__(self, journal: IJournal, reactor: IReactorTime, counters: Counters) -> None:
+    def __init__(
+        self,
+        journal: IJournal,
+        reactor: IReactorTime,
+        counters: Counters,
+        retained: RetainedPages | None = None,
+        *,
+        max_retained_bytes: int | None = None,
+    ) -> None:
         self.replaying = 0
         self._journal = journal
         self._reactor = reactor
@@ -67,7 +83,9 @@ class Replay:
         self._failures = RateLimitedLog(_log)
         self._paused: Waiters[None] | None = None
         self.turns = TimeSlices(reactor)
-        self._shared = SharedPages(reactor)
+        self._shared: SharedPages[PageKey, SharedPage] = SharedPages(reactor)
+        pages = retained or RetainedPages(None, reactor)
+        self.state = State(journal, pages, self, counters, max_bytes=max_retained_bytes)
         # The reads that are under way.
         self._reading: dict[PageKey, SharedCall[SharedPage]] = {}
 
@@ -137,39 +155,70 @@ class Replay:
     async def _find_and_catch_up(
         self, subscriber: Subscriber, reached: Progress, locate: Callable[[], Awaitable[ResumePoint]]
     ) -> None:
-        point = await self._persist(subscriber, locate)
+        point = await self.persist(subscriber, locate)
         if point is not None:
             await self._catch_up(subscriber, reached, point)
 
     async def _catch_up(self, subscriber: Subscriber, reached: Progress, point: ResumePoint) -> None:
-        position, missed = point.position, point.missed
-        first = b"" if point.resume_id is None else encode_id(point.resume_id)
         while subscriber.is_subscribed:
             await subscriber.channel.drain()
-            shared = await self._persist(subscriber, partial(self._read, position))
+            if point.with_state and point.missed:
+                if self._send_reset(subscriber):
+                    reached.place = point = replace(point, missed=False)
+                continue
+            if point.with_state:
+                stated = await self.state.send(subscriber, point)
+                if stated is None:
+                    return
+                reached.place = point = stated
+                continue
+            shared = await self.persist(subscriber, partial(self._read, point.position))
             if shared is None:
                 return
-            subscriber.forget_earlier(position)
-            framed, count = await self._frame(subscriber, shared)
+            subscriber.forget_earlier(point.position)
+            page = shared.page
+            has_gap = point.missed or page.missed
+            if has_gap and self.state.is_needed(subscriber):
+                if self._send_reset(subscriber):
+                    resume_id = self._journal.resume_id(page.begin)
+                    reached.place = point = ResumePoint(page.begin, resume_id=resume_id, with_state=True)
+                continue
+            is_complete = point.position >= point.complete_from
+            end = page.end if is_complete else min(page.end, point.complete_from)
+            framed, count = await self.frame(subscriber, shared if is_complete else shared.without_ids(end))
             if not subscriber.is_subscribed:
                 return
             # From here on, this code does not wait. Only sending may have side effects: it may unsubscribe
             # the channel.
-            before, reached.place = reached.place, ResumePoint(shared.page.end)
+            before, reached.place = reached.place, (following := self._after(point, end))
             # A gap before the first page and one at its beginning are reported as one.
-            gap = self._journal.resume_id(shared.page.begin) if missed or shared.page.missed else None
-            if not self._send(subscriber, first, framed, count, gap):
+            first = stream_reset(self._journal.resume_id(page.begin)) if has_gap else _first_frame(point)
+            if not self._send(subscriber, first, framed, count):
                 reached.place = before
                 continue
-            first, missed = b"", False
-            position = shared.page.end
-            if position >= self._journal.head:
-                subscriber.since = position
+            self._counters.replayed += count
+            self._counters.gaps += has_gap
+            point = following
+            if point.position >= self._journal.head and point.resume_id is None:
+                subscriber.since = point.position
                 subscriber.reached = None
                 subscriber.earlier = ()
                 return
 
-    async def _frame(self, subscriber: Subscriber, shared: SharedPage) -> tuple[Framed, int]:
+    def _after(self, point: ResumePoint, end: int) -> ResumePoint:
+        """
+        Return the point after a page.
+
+        :param point: the point before it.
+        :param end: the position up to which the page is sent.
+        """
+        if end < point.complete_from:
+            return ResumePoint(end, complete_from=point.complete_from)
+        if point.position < point.complete_from:
+            return ResumePoint(end, resume_id=self._journal.resume_id(end))
+        return ResumePoint(end)
+
+    async def frame(self, subscriber: Subscriber, shared: SharedFrames) -> tuple[Framed, int]:
         """
         Return the frames of a page that a subscriber may receive, and their number.
         """
@@ -212,32 +261,41 @@ class Replay:
             self._shared.add(key, shared)
         return shared
 
-    def _send(
-        self, subscriber: Subscriber, first: bytes, framed: Framed, count: int, gap: str | None
-    ) -> bool:
+    def _send_reset(self, subscriber: Subscriber) -> bool:
+        """
+        Notify a client of a gap, before it gets its state; return whether the event was sent.
+
+        It has no ID: a client that is cut off before its state is complete is notified again.
+        """
+        if not self._send(subscriber, stream_reset(None), _NOTHING, 0):
+            return False
+        self._counters.gaps += 1
+        return True
+
+    def _send(self, subscriber: Subscriber, first: bytes, framed: Framed, count: int) -> bool:
         """
         Send a subscriber the updates of a page that it may receive.
 
-        :param first: a frame to send before them.
+        :param first: a frame to send before them, or ``b""``.
         :param framed: the frames of these updates.
         :param count: how many they are.
-        :param gap: the ID from which to resume after a gap, of which the client is notified in place of
-            ``first``; ``None`` for no gap.
         :returns: whether they were sent. If not, the client is a slow reader again, and the page has to wait.
         """
-        if gap is not None:
-            first = stream_reset(gap)
         if first:
             framed = Framed(first + framed.data)
         if framed.data and not subscriber.channel.offer(framed):
             return False
         self._counters.delivered += count
-        self._counters.replayed += count
         self._counters.bytes += framed.size
-        self._counters.gaps += gap is not None
         return True
 
-    async def _persist(self, subscriber: Subscriber, ask: Callable[[], Awaitable[T]]) -> T | None:
+    def next_turn(self) -> Deferred[None] | None:
+        """
+        Return a Deferred for the next turn of the reactor, if the time for this one is over.
+        """
+        return self.turns.wait() if self.turns.is_over else None
+
+    async def persist(self, subscriber: Subscriber, ask: Callable[[], Awaitable[T]]) -> T | None:
         """
         Call the journal until it answers: while its server is unavailable, streams stay open.
 
@@ -295,14 +353,23 @@ class Replay:
             self.forget_pages()
 
 
-def stream_reset(id: str) -> bytes:
+def _first_frame(point: ResumePoint) -> bytes:
+    """
+    Return the frame that is sent before the updates after a point: its ID, unless updates have none yet.
+    """
+    if point.resume_id is None or point.position < point.complete_from:
+        return b""
+    return encode_id(point.resume_id)
+
+
+def stream_reset(id: str | None) -> bytes:
     """
     Encode the event that notifies a client of a gap.
 
     The updates that follow begin with the oldest one that the journal still holds.
 
     :param id: the ID that the client resumes from if it receives nothing after this event. With its former
-        ID, it would be notified of the same gap again.
+        ID, it would be notified of the same gap again. ``None`` for no ID.
     """
     data = to_json({"replayed_from": EARLIEST})
     return encode_event(ServerSentEvent(data, event=RESET_TYPE, id=id))

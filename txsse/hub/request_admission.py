@@ -22,6 +22,7 @@ from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpgradeRefused
 from txsse.hub.admission import Admission
 from txsse.hub.cut_off import take_topics
+from txsse.hub.snapshot import SnapshotRequest, Snapshots, StreamSnapshot, describe_request
 from txsse.hub.subscriber import Subscriber
 from txsse.journal.position import ResumePoint
 from txsse.journal.update import EARLIEST
@@ -43,6 +44,9 @@ _RETRY_STOPPED = (1.0, 10.0)
 # When to retry if the journal cannot be read, in seconds.
 _RETRY_JOURNAL = (b"Retry-After", b"5")
 
+# When to retry if the program cannot make a snapshot, in seconds.
+_RETRY_SNAPSHOT = (b"Retry-After", b"5")
+
 # When to retry if the hub's limit of patterns is reached, in seconds.
 _RETRY_FULL = 60
 
@@ -57,6 +61,7 @@ class RequestAdmission:
     :param resume_headers: the names of the response headers that disclose the ID from which a replay begins.
     :param expired: returns the refusal of a request whose access has expired; ``None`` for 403.
     :param subscribed: called with each new subscriber and its access; ``None`` for no call.
+    :param snapshots: makes the snapshots that clients are sent first; ``None`` for none.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class RequestAdmission:
         resume_headers: Sequence[bytes] = (b"Last-Event-ID",),
         expired: Callable[[], UpgradeRefused] | None = None,
         subscribed: Callable[[Subscriber, Access], None] | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self._admission = admission
         self._upgrader = upgrader
@@ -75,6 +81,7 @@ class RequestAdmission:
         self._resume_headers = resume_headers
         self._expired = expired or access_expired
         self._subscribed = subscribed
+        self._snapshots = snapshots
         self._failures = RateLimitedLog(_log)
         self._fixed = None if callable(rule) else _Wanted(to_access(rule))
         if self._fixed is not None and not self._fixed.topics:
@@ -105,10 +112,10 @@ class RequestAdmission:
         :returns: whether it was opened.
         """
         fixed = self._fixed
-        if fixed is None or not fixed.is_plain or accepted.last_event_id:
+        if fixed is None or not fixed.is_plain or accepted.last_event_id or self._snapshots is not None:
             return False
         point = self._admission.here(fixed.topics, fixed.private)
-        if point is None:
+        if point is None or (point.with_state and self._admission.limits_states):
             return False
         self._open(request, accepted, fixed, point)
         return True
@@ -141,9 +148,31 @@ class RequestAdmission:
         except Exception:
             self._failures.failure("the journal cannot be read; {request} resumes later", request=request)
             point = None
+        snapshot = None
+        if point is not None and not point.is_resumption:
+            await self._admission.check_state(wanted.topics, wanted.private)
+            if self._snapshots is not None:
+                point, snapshot = await self._begin_snapshot(self._snapshots, request, wanted, point)
+        try:
+            self._open_numbered(number, request, accepted, wanted, point, pending, snapshot)
+        except BaseException:
+            if snapshot is not None:
+                snapshot.close()
+            raise
+
+    def _open_numbered(
+        self,
+        number: int,
+        request: Request,
+        accepted: Accepted,
+        wanted: _Wanted,
+        point: ResumePoint | None,
+        pending: Pending,
+        snapshot: StreamSnapshot | None,
+    ) -> None:
         # The access may have expired, or the hub may have been stopped, meanwhile.
         self._check(wanted)
-        under_way = self._admission.under_way
+        access, under_way = wanted.access, self._admission.under_way
         if access.keys and under_way.is_disconnected(number, access.keys):
             raise _Disconnected
         named = None if point is None else _id_to_name(point, access)
@@ -153,10 +182,44 @@ class RequestAdmission:
                 if accepted.cors:
                     request.responseHeaders.addRawHeader(b"Access-Control-Expose-Headers", field)
         pending.over()
-        subscriber = self._open(request, accepted, wanted, point)
+        subscriber = self._open(request, accepted, wanted, point, snapshot)
         if subscriber is not None:
             for topics in under_way.revoked(number, access.keys):
                 take_topics(subscriber, topics)
+
+    async def _begin_snapshot(
+        self, snapshots: Snapshots, request: Request, wanted: _Wanted, point: ResumePoint
+    ) -> tuple[ResumePoint, StreamSnapshot]:
+        """
+        Begin a snapshot before the stream opens, so that a failure is a response to the request.
+
+        :param point: where the client begins, or resumes with a gap.
+        :returns: where it continues after the snapshot, and the snapshot.
+        """
+
+        def describe(point: ResumePoint) -> SnapshotRequest:
+            return describe_request(
+                wanted.topics,
+                wanted.private,
+                wanted.access.key,
+                wanted.access.context,
+                self._upgrader.describe(request),
+                point,
+            )
+
+        try:
+            run = await snapshots.begin(self._admission.fix_position, describe)
+        except (CancelledError, UpgradeRefused):
+            raise
+        except Exception as error:
+            raise _NoSnapshot from error
+        found = run.point
+        # After a gap, the response names the position after the snapshot.
+        named = found.resume_id if point.missed else point.named
+        return (
+            replace(found, missed=point.missed, named=named, with_state=True),
+            StreamSnapshot(snapshots, run),
+        )
 
     async def _admit_head(self, request: Request, decision: Answer) -> None:
         self._check(await self._ask(request))
@@ -178,14 +241,26 @@ class RequestAdmission:
             raise self._expired()
 
     def _open(
-        self, request: Request, accepted: Accepted, wanted: _Wanted, point: ResumePoint | None
+        self,
+        request: Request,
+        accepted: Accepted,
+        wanted: _Wanted,
+        point: ResumePoint | None,
+        snapshot: StreamSnapshot | None = None,
     ) -> Subscriber | None:
         channel = self._carry_out(request, accepted)
         if channel is None:
+            if snapshot is not None:
+                snapshot.close()
             return None
+        if snapshot is None and self._snapshots is not None:
+            # For a gap, or for when the journal can be read.
+            snapshot = StreamSnapshot(self._snapshots)
         access = wanted.access
         channel.identify(access.keys, access.context)
-        subscriber = self._admission.admit(channel, wanted.topics, wanted.private, point, until=wanted.until)
+        subscriber = self._admission.admit(
+            channel, wanted.topics, wanted.private, point, until=wanted.until, snapshot=snapshot
+        )
         if self._subscribed is not None:
             self._subscribed(subscriber, access)
         return subscriber
@@ -207,11 +282,22 @@ class RequestAdmission:
             answer(request, refusal(503, str(error), [later, *headers]))
         elif isinstance(error, HubStopped | _Disconnected):
             answer(request, _end_at_once(headers, randomness_of(self._upgrader.reactor)))
+        elif isinstance(error, _NoSnapshot):
+            self._failures.failure(
+                "the snapshot for {request} could not be made", Failure(error.__cause__), request=request
+            )
+            answer(request, refusal(503, "the state cannot be read", [_RETRY_SNAPSHOT, *headers]))
         elif isinstance(error, JournalFailed):
             # The rule itself called the journal, which has logged the error.
             answer(request, refusal(503, "the journal cannot be read", [_RETRY_JOURNAL, *headers]))
         else:
             answer_failure(failure, request, headers, self._failures)
+
+
+class _NoSnapshot(Exception):
+    """
+    The program could not make a snapshot before the stream opened.
+    """
 
 
 class _Disconnected(Exception):

@@ -8,6 +8,7 @@ from twisted.web.http import Request
 
 from txsse.hub.admission import Admission
 from txsse.hub.request_admission import RequestAdmission
+from txsse.hub.snapshot import Snapshots
 from txsse.server.access import AccessRule
 from txsse.server.resource import SSEResource
 from txsse.server.upgrade import Upgrader
@@ -22,11 +23,19 @@ class HubResource(SSEResource):
     :param admission: the hub's admission.
     :param rule: the access of all requests, or a callable that returns the access of a request.
     :param upgrader: creates the channels.
+    :param snapshots: makes the snapshots that clients are sent first; ``None`` for none.
     """
 
-    def __init__(self, admission: Admission, rule: AccessRule, *, upgrader: Upgrader) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        rule: AccessRule,
+        *,
+        upgrader: Upgrader,
+        snapshots: Snapshots | None = None,
+    ) -> None:
         super().__init__(upgrader=upgrader)
-        self._requests = RequestAdmission(admission, rule, upgrader)
+        self._requests = RequestAdmission(admission, rule, upgrader, snapshots=snapshots)
 
     def render(self, request: Request) -> int:
         """

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Protocol
 
-from txsse.journal.update import EphemeralUpdate, Update
 from txsse.topics.topic_set import TopicSet
 
-__all__ = ["Earlier", "may_have", "seek"]
+__all__ = ["Earlier", "Restricted", "may_have", "seek"]
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,32 @@ class Earlier:
     private: TopicSet
 
 
-def may_have(topics: TopicSet, private: TopicSet, update: Update | EphemeralUpdate) -> bool:
+class Restricted(Protocol):
+    """
+    An update, or one that is retained: the object that the rights of a subscriber are applied to.
+    """
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """
+        The topics that it was published to.
+        """
+
+    @property
+    def private(self) -> bool:
+        """
+        Whether it is private.
+        """
+
+
+def may_have(topics: TopicSet, private: TopicSet, update: Restricted) -> bool:
     """
     Return whether a subscriber with these topics and grants may receive an update.
     """
     return topics.has(update.topics) and (not update.private or private.has(update.topics))
 
 
-def seek(topics: TopicSet, private: TopicSet, update: Update) -> Generator[None, None, bool]:
+def seek(topics: TopicSet, private: TopicSet, update: Restricted) -> Generator[None, None, bool]:
     """
     Return the same as :func:`may_have`, in steps.
     """

@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Protocol
 
 from txsse._threads import check_thread
-from txsse.hub.rights import Earlier, may_have, seek
+from txsse.hub.rights import Earlier, Restricted, may_have, seek
+from txsse.hub.snapshot import StreamSnapshot
 from txsse.journal.position import Progress
-from txsse.journal.update import EphemeralUpdate, Update
 from txsse.server.channel import SSEChannel
 from txsse.server.channel_io import ChannelIO
 from txsse.topics.topic_set import Topics, TopicSet
@@ -49,6 +49,7 @@ class Subscriber:
     :ivar since: the position up to which it has been sent its updates; ``REPLAYING`` while it replays.
     :ivar reached: while it replays, how far it has come.
     :ivar earlier: while it replays, the topics and grants that it had at earlier positions.
+    :ivar snapshot: makes its snapshots; ``None`` for a subscriber without.
     """
 
     __slots__ = (
@@ -61,11 +62,19 @@ class Subscriber:
         "reached",
         "since",
         "sink",
+        "snapshot",
         "topics",
     )
 
     def __init__(
-        self, channel: SSEChannel, topics: TopicSet, private: TopicSet, *, number: int, owner: _Owner
+        self,
+        channel: SSEChannel,
+        topics: TopicSet,
+        private: TopicSet,
+        *,
+        number: int,
+        owner: _Owner,
+        snapshot: StreamSnapshot | None = None,
     ) -> None:
         self.channel = channel
         self.sink = channel.sink
@@ -74,6 +83,7 @@ class Subscriber:
         self.since = REPLAYING
         self.reached: Progress | None = None
         self.earlier: tuple[Earlier, ...] = ()
+        self.snapshot = snapshot
         self._dropped_before = channel.dropped
         self._number = number
         self._owner: _Owner | None = owner
@@ -123,13 +133,13 @@ class Subscriber:
         """
         return self.channel.dropped - self._dropped_before
 
-    def may_have(self, update: Update | EphemeralUpdate) -> bool:
+    def may_have(self, update: Restricted) -> bool:
         """
         Return whether the subscriber wants an update and is allowed to receive it.
         """
         return may_have(self.topics, self.private, update)
 
-    def seek(self, update: Update) -> Generator[None, None, bool]:
+    def seek(self, update: Restricted) -> Generator[None, None, bool]:
         """
         Return the same as :meth:`may_have`, in steps.
         """
@@ -202,4 +212,6 @@ class Subscriber:
             if self.channel.watcher is self:
                 self.channel.watcher = None
             owner.subscriber_left(self)
+        if self.snapshot is not None:
+            self.snapshot.close()
         self.since = REPLAYING

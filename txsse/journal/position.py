@@ -23,12 +23,24 @@ class ResumePoint:
         ``earliest``; ``None`` for a client that does not resume.
     :ivar resume_id: the id that is sent first to a client that does not resume, so that it can resume later
         even if it has received no update.
+    :ivar with_state: whether to send the state first: the retained updates, and the snapshot.
+    :ivar complete_from: the position from which the state and the updates after it are complete. Up to there,
+        updates are sent without their ids, so that a client which is cut off gets the state anew.
     """
 
     position: int
     missed: bool = False
     named: str | None = None
     resume_id: str | None = None
+    with_state: bool = False
+    complete_from: int = OLDEST
+
+    @property
+    def is_resumption(self) -> bool:
+        """
+        Whether the client resumes where it was, or requests all updates: it is sent no state.
+        """
+        return self.named is not None and not self.missed
 
 
 class Progress:

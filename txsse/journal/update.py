@@ -77,6 +77,16 @@ class Update:
         return self.retention is not None and self.event.event == UNRETAIN_TYPE
 
     @property
+    def subject(self) -> tuple[str, ...]:
+        """
+        That of which the overflow policy ``latest`` keeps the newest update: a retained key, or a topic.
+        """
+        # A tuple, which no event type equals. A removal has the key of what it removes, and replaces that.
+        if self.retention is not None:
+            return "key", self.topics[0], self.retention.key
+        return "topic", self.topics[0]
+
+    @property
     def frame_without_id(self) -> bytes:
         """
         The event as sent on the wire, without its ID: a client that receives it does not resume after it.
@@ -121,6 +131,13 @@ class EphemeralUpdate:
         self.topics = _check_topics(topics)
         self.private = private
         self.frame = encode_event(event)
+
+    @property
+    def subject(self) -> tuple[str, ...]:
+        """
+        The same as that of an :class:`Update`.
+        """
+        return "topic", self.topics[0]
 
 
 def _check_retention(retention: Retention, event: ServerSentEvent) -> None:

@@ -17,7 +17,7 @@ from txsse._twisted.types import AnyDeferred
 from txsse.errors import ChannelClosed, CloseReason
 from txsse.protocol.event import ServerSentEvent
 
-__all__ = ["Item", "Outlet", "Source", "send_all"]
+__all__ = ["Item", "Outlet", "Source", "close_items", "send_all"]
 
 Item: TypeAlias = "str | bytes | ServerSentEvent"
 Source: TypeAlias = (
@@ -101,7 +101,7 @@ def send_all(outlet: Outlet, source: Source) -> Deferred[int]:
     sending.addErrback(explain_future)
     cancel_at_close(outlet, sending)
     # Added after the cancellation, so that the source may take its time to clean up.
-    sending.addBoth(lambda result: Deferred.fromCoroutine(_close(items)).addCallback(lambda _: result))
+    sending.addBoth(lambda result: Deferred.fromCoroutine(close_items(items)).addCallback(lambda _: result))
     return sending
 
 
@@ -172,7 +172,10 @@ async def _send_each(outlet: Outlet, items: AsyncIterator[Item]) -> int:
     return sent
 
 
-async def _close(items: AsyncIterator[Item]) -> None:
+async def close_items(items: object) -> None:
+    """
+    Close an iterator of events.
+    """
     # A generator has aclose, an EventSource has close: without it, its connection would stay open unread.
     close = getattr(items, "aclose", None) or getattr(items, "close", None)
     if close is not None:

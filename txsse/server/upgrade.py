@@ -241,6 +241,12 @@ class Upgrader:
         if isinstance(found, Malformed):
             raise UpgradeRefused(found.reason, status=400)
 
+    def describe(self, request: Request) -> StreamRequest:
+        """
+        Return the data that a channel would keep of a request.
+        """
+        return StreamRequest(request, self._kept_headers, keep_request=False)
+
     @property
     def reactor(self) -> IReactorTime:
         """
