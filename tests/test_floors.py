@@ -83,6 +83,7 @@ ACROSS = {
     "hub/test_machine",
     "hub/test_matching",
     "hub/test_resuming",
+    "hub/test_state_machine",
     "mercure/test_delivery",
     "mercure/test_documented",
     "mercure/test_fuzz",

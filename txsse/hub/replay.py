@@ -178,7 +178,7 @@ class Replay:
             subscriber.forget_earlier(point.position)
             page = shared.page
             has_gap = point.missed or page.missed
-            if has_gap and self.state.is_needed(subscriber):
+            if has_gap and self.state.is_needed(subscriber, page.begin):
                 if self._send_reset(subscriber):
                     resume_id = self._journal.resume_id(page.begin)
                     reached.place = point = ResumePoint(page.begin, resume_id=resume_id, with_state=True)

@@ -85,11 +85,14 @@ class State:
         self._counters = counters
         self._max_bytes = max_bytes
 
-    def is_needed(self, subscriber: Subscriber) -> bool:
+    def is_needed(self, subscriber: Subscriber, position: int) -> bool:
         """
-        Return whether a subscriber is sent a state after a gap.
+        Return whether a subscriber is sent a state after a gap that ends at a position.
+
+        Updates that were retained there, and have been removed since, count too.
         """
-        return subscriber.snapshot is not None or not self._retained.is_empty
+        retained = self._retained
+        return subscriber.snapshot is not None or not retained.is_empty or retained.changed_at > position
 
     @property
     def is_limited(self) -> bool:
