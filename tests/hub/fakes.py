@@ -204,11 +204,14 @@ class World:
         headers: dict[str, str] | None = None,
         method: str = "GET",
         path: str = "/",
+        **options: Any,
     ) -> Member:
         """
         Connect a client to a resource of the hub.
+
+        :param options: those of the resource.
         """
-        member = Member(self, self.wire.connect(self.hub.resource(rule)))
+        member = Member(self, self.wire.connect(self.hub.resource(rule, **options)))
         self.members.append(member)
         fields = dict(headers or {})
         if last_event_id is not None:

@@ -148,7 +148,7 @@ class SharedPagesTests:
         """
         A cached page expires after one second.
         """
-        pages = SharedPages(world.reactor)
+        pages: SharedPages[Any, Any] = SharedPages(world.reactor)
         page = SharedPage(Page(entries(("news", False)), 1, False))
         pages.add((0, None), page)
         world.reactor.advance(0.99)
@@ -161,7 +161,7 @@ class SharedPagesTests:
         """
         The page cache drops its oldest page at 16, and does not keep large pages.
         """
-        pages = SharedPages(world.reactor)
+        pages: SharedPages[Any, Any] = SharedPages(world.reactor)
         page = SharedPage(Page(entries(("news", False)), 1, False))
         for position in range(20):
             pages.add((position, None), page)

@@ -209,7 +209,7 @@ class RequestAdmission:
 
         try:
             run = await snapshots.begin(self._admission.fix_position, describe)
-        except (CancelledError, UpgradeRefused):
+        except UpgradeRefused:
             raise
         except Exception as error:
             raise _NoSnapshot from error

@@ -181,16 +181,16 @@ class SnapshotRun:
         self._reactor = reactor
         self._left = snapshots.timeout
         self._items = _iterate(events)
-        self._fetched = b""
+        self._fetched: list[bytes] = []
         self._has_ended = False
 
-    async def next(self) -> bytes:
+    async def next(self) -> list[bytes]:
         """
-        Return the next frames; ``b""`` after the last.
+        Return the next frames; an empty list after the last.
         """
         if not self._fetched and not self._has_ended:
             await self._snapshots.slots.run(lambda: Deferred.fromCoroutine(self.fetch()))
-        frames, self._fetched = self._fetched, b""
+        frames, self._fetched = self._fetched, []
         return frames
 
     async def fetch(self) -> None:
@@ -220,7 +220,7 @@ class SnapshotRun:
             size += len(frames[-1])
             if self._reactor.seconds() >= over:
                 break
-        self._fetched = b"".join(frames)
+        self._fetched = frames
 
     def close(self) -> None:
         """
@@ -228,7 +228,7 @@ class SnapshotRun:
 
         Nothing waits until it has cleaned up: that may take as long as the program wants.
         """
-        self._has_ended, self._fetched = True, b""
+        self._has_ended, self._fetched = True, []
         closing = Deferred.fromCoroutine(_close(self._items))
         closing.addErrback(lambda failure: _log.failure("a snapshot could not be closed", failure))
 
@@ -329,7 +329,5 @@ async def _close(items: AsyncGenerator[Item, None]) -> None:
         await items.aclose()
 
 
-def _no_slot(result: object, timeout: float) -> object:
-    if not isinstance(result, Failure):
-        return result
-    return Failure(SnapshotTimedOut(f"max_snapshots others are being made, for {timeout:g} seconds"))
+def _no_slot(_: object, seconds: float) -> Failure:
+    return Failure(SnapshotTimedOut(f"max_snapshots others were being made for {seconds:g} seconds"))

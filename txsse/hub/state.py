@@ -168,13 +168,14 @@ class State:
         Send the events of a snapshot; return whether the subscriber was sent all of them.
         """
         while frames := await run.next():
-            framed = Framed(frames)
+            framed = Framed(b"".join(frames))
             while True:
                 await subscriber.channel.drain()
                 if not subscriber.is_subscribed:
                     return False
                 if subscriber.channel.offer(framed):
                     break
+            self._counters.delivered += len(frames)
             self._counters.bytes += framed.size
             turn = self._reader.next_turn()
             if turn is not None:
