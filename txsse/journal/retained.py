@@ -8,7 +8,7 @@ this needs no server and no file, and agrees with the updates that its hub was g
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -27,10 +27,10 @@ __all__ = [
 _OVERHEAD = 800
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Retained:
     """
-    A retained update.
+    A retained update. It must not be changed.
 
     :ivar position: the update's position in the journal.
     :ivar topics: the topics under which it is still the newest one with its key.
@@ -39,6 +39,7 @@ class Retained:
     :ivar owner: who counts as its publisher, for a quota.
     :ivar expires: when it expires, in seconds of the journal's clock; infinity for never.
     :ivar frame: the event as it is sent on the wire, without its ID.
+    :ivar size: its approximate memory under one topic, in bytes, without that topic's name.
     """
 
     position: int
@@ -48,22 +49,22 @@ class Retained:
     owner: str | None
     expires: float
     frame: bytes
+    size: int = field(init=False)
 
-    @property
-    def size(self) -> int:
+    def __post_init__(self) -> None:
         """
-        Its approximate memory under one topic, in bytes, without that topic's name.
+        Compute the size.
         """
-        return size_under_one_topic(self.key, self.frame)
+        self.size = size_under_one_topic(self.key, len(self.frame))
 
 
-def size_under_one_topic(key: str, frame: bytes) -> int:
+def size_under_one_topic(key: str, size: int) -> int:
     """
     Return the approximate memory of a retained update under one topic, in bytes, without the topic's name.
 
-    :param frame: the event as it is sent on the wire, without its ID.
+    :param size: the size of its frame without the ID, in bytes.
     """
-    return len(frame) + 2 * len(key.encode()) + _OVERHEAD
+    return size + 2 * (len(key) if key.isascii() else len(key.encode())) + _OVERHEAD
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,14 @@ class _Topic:
     The retained updates of a topic.
 
     :ivar positions: their positions in ascending order, among others that are no longer used.
-    :ivar keys: the position of each key.
+    :ivar keys: the position of each key, in ascending order of the positions.
+    :ivar length: the length of the topic's name, in bytes.
     """
 
-    __slots__ = ("keys", "positions")
+    __slots__ = ("keys", "length", "positions")
 
-    def __init__(self) -> None:
+    def __init__(self, length: int) -> None:
+        self.length = length
         self.positions: list[int] = []
         self.keys: dict[str, int] = {}
 
@@ -66,6 +68,7 @@ class RetainedUpdates:
         self.max_count = max_count
         self.max_bytes = max_bytes
         self._now = now
+        # In ascending order of the positions.
         self._rows: dict[int, Retained] = {}
         # The keys of `_rows` in ascending order, among others that are no longer used.
         self._positions: list[int] = []
@@ -132,16 +135,17 @@ class RetainedUpdates:
         Return why updates cannot be appended one after the other; ``None`` if they can.
         """
         self._drop_expired()
+        if len(updates) == 1 and len(updates[0].topics) == 1:
+            return self._refusal_of(updates[0])
         count, size = self.count, self.size
         changed: dict[tuple[str, str], int] = {}
         for update in updates:
             if update.retention is None:
                 continue
             key, has_removed, is_new, grows = update.retention.key, False, False, False
-            cost = 0 if update.unretains else size_under_one_topic(key, update.frame_without_id)
             for topic in update.topics:
                 before = changed[topic, key] if (topic, key) in changed else self._size_at(topic, key)
-                after = 0 if update.unretains else cost + len(topic.encode())
+                after = _size_under(topic, update, key)
                 has_removed, is_new = has_removed or before > 0, is_new or before == 0
                 grows = grows or after > before
                 count += (after > 0) - (before > 0)
@@ -154,9 +158,28 @@ class RetainedUpdates:
                 return RetainedFull(self.max_count, self.max_bytes)
         return None
 
+    def _refusal_of(self, update: Update) -> RetainedFull | NotRetained | None:
+        """
+        Return the same as :meth:`refusal` for the usual case: one update with one topic.
+        """
+        if update.retention is None:
+            return None
+        (topic,), key = update.topics, update.retention.key
+        before = self._size_at(topic, key)
+        after = _size_under(topic, update, key)
+        if after == 0:
+            return None if before else NotRetained(update.topics, key)
+        is_full = before == 0 and self.count >= self.max_count
+        if is_full or (after > before and self.size + after - before > self.max_bytes):
+            return RetainedFull(self.max_count, self.max_bytes)
+        return None
+
     def _size_at(self, topic: str, key: str) -> int:
-        found = self.find(topic, key)
-        return 0 if found is None else found.size + len(topic.encode())
+        of_topic = self._topics.get(topic)
+        position = None if of_topic is None else of_topic.keys.get(key)
+        if of_topic is None or position is None:
+            return 0
+        return self._rows[position].size + of_topic.length
 
     def apply(self, position: int, update: Update) -> None:
         """
@@ -211,10 +234,10 @@ class RetainedUpdates:
         for topic in row.topics:
             of_topic = self._topics.get(topic)
             if of_topic is None:
-                of_topic = self._topics[topic] = _Topic()
+                of_topic = self._topics[topic] = _Topic(_length(topic))
             of_topic.keys[key] = position
             of_topic.positions.append(position)
-            self.size += size + len(topic.encode())
+            self.size += size + of_topic.length
         self.count += len(row.topics)
         if row.owner is not None:
             self._owned[row.owner] += len(row.topics)
@@ -226,21 +249,24 @@ class RetainedUpdates:
         position = None if of_topic is None else of_topic.keys.pop(key, None)
         if of_topic is None or position is None:
             return
-        row = self._rows.pop(position)
+        row = self._rows[position]
         self.count -= 1
-        self.size -= row.size + len(topic.encode())
+        self.size -= row.size + of_topic.length
         if row.owner is not None:
             self._owned[row.owner] -= 1
             if not self._owned[row.owner]:
                 del self._owned[row.owner]
         if len(row.topics) > 1:
+            # It keeps its place, in the order of the positions.
             self._rows[position] = replace(row, topics=tuple(each for each in row.topics if each != topic))
-        elif len(self._positions) > 2 * len(self._rows) + _GONE:
-            self._positions = sorted(self._rows)
+        else:
+            del self._rows[position]
+            if len(self._positions) > 2 * len(self._rows) + _GONE:
+                self._positions = list(self._rows)
         if not of_topic.keys:
             del self._topics[topic]
         elif len(of_topic.positions) > 2 * len(of_topic.keys) + _GONE:
-            of_topic.positions = sorted(of_topic.keys.values())
+            of_topic.positions = list(of_topic.keys.values())
         if len(self._expiries) > 2 * len(self._rows) + _GONE:
             self._expiries = [each for each in self._expiries if each[1] in self._rows]
             heapq.heapify(self._expiries)
@@ -271,6 +297,21 @@ class RetainedUpdates:
             if position != last and row is not None and not wanted.isdisjoint(row.topics):
                 last = position
                 yield position
+
+
+def _size_under(topic: str, update: Update, key: str) -> int:
+    """
+    Return the size of an update if it is retained under a topic; 0 for an update that removes a key.
+    """
+    if update.unretains:
+        return 0
+    # The line with its ID is not stored.
+    size = len(update.frame) - len("id: \n") - _length(update.id)
+    return size_under_one_topic(key, size) + _length(topic)
+
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _after(positions: list[int], after: int) -> Iterator[int]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
 
 from txsse._arguments import check_number
@@ -60,6 +61,8 @@ class Retention:
             object.__setattr__(self, "seconds", float(self.seconds))
 
 
+# The same keys are published again and again.
+@lru_cache(maxsize=4096)
 def to_retention(retain: str | None, retain_for: float | None) -> Retention | None:
     """
     Return the retention for the parameters of a publication; ``None`` for an update that is not retained.
