@@ -453,6 +453,20 @@ class ChatTests(Example):
         assert fetch(url, "/say").status == 405
 
 
+class DevicesTests(Example):
+    name = "devices.py"
+
+    def test_state_and_changes(self, open_stream: Callable[..., Stream]) -> None:
+        """
+        The devices example sends the newest report of each device, without an ID, and then each change.
+        """
+        events = open_stream("/events").take(26)
+        reports = [json.loads(event.data) for event in events]
+        assert {report["id"] for report in reports[:24]} == set(range(24))
+        assert [event.id for event in events[:24]] == [""] * 24
+        assert all(event.id for event in events[24:])
+
+
 class DashboardTests(Example):
     name = "dashboard.py"
 

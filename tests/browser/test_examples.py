@@ -258,6 +258,17 @@ class DashboardTests(Example):
         assert page.execute_script("return document.querySelector('polyline').points.length") > 1
 
 
+class DevicesTests(Example):
+    name = "devices.py"
+
+    def test_state_and_changes(self, page: Chrome) -> None:
+        """
+        The page of the devices example shows the state of all devices, and then counts the changes.
+        """
+        self.watch(page, "p", r"24 devices; changes since then: [1-9]\d*")
+        assert len(page.find_elements("css selector", "main div")) == 24
+
+
 class ResumeTests(Example):
     name = "resume.py"
 
