@@ -28,7 +28,7 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>Devices</title>
     item.className = on ? "on" : "";
     item.textContent = `Device ${id}\\n${on ? `${degrees} °C` : "off"}`;
     if (lastEventId) changes += 1;  // the events of the state have no ID
-    document.querySelector("p").textContent = `${main.children.length} devices; changes since then: ${changes}`;
+    document.querySelector("p").textContent = `${main.children.length} devices, changes: ${changes}`;
   };
   const remove = (key) => { items[key]?.remove(); delete items[key]; };
   source.addEventListener("unretain", ({ data }) => remove(data));

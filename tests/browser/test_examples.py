@@ -265,7 +265,7 @@ class DevicesTests(Example):
         """
         The page of the devices example shows the state of all devices, and then counts the changes.
         """
-        self.watch(page, "p", r"24 devices; changes since then: [1-9]\d*")
+        self.watch(page, "p", r"24 devices, changes: [1-9]\d*")
         assert len(page.find_elements("css selector", "main div")) == 24
 
 

@@ -260,8 +260,8 @@ class MovingTests:
 
     def test_replaced_meanwhile(self, world: World) -> None:
         """
-        What is replaced and removed while the state is sent is among the updates that follow. These have no
-        IDs until the state is complete, and an ID follows.
+        Updates that replace and remove others while the state is sent follow it. They have no IDs until the
+        state is complete, and an ID follows.
         """
         member = self.stalled(world)
         world.publish("e 2", retain="e", id="replaced")

@@ -62,7 +62,7 @@ KEYS: dict[str, tuple[tuple[str, ...], bool]] = {
     "c1": (("c/1",), False),
 }
 
-# What a client that opens a stream is granted.
+# The topics that a client subscribes to, and those whose private updates it may receive.
 ACCESSES: list[tuple[Any, Any]] = [
     (["a"], []),
     (["a"], ["a"]),
