@@ -4,7 +4,7 @@ A user's program that uses the public types. It is not run: tests/test_typing.py
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint
@@ -26,6 +26,7 @@ from txsse import (
     ServerSentEvent,
     SSEChannel,
     SSEResource,
+    SnapshotRequest,
     Subscriber,
     TopicPattern,
     Update,
@@ -267,6 +268,40 @@ hub.resource(access_later)
 hub.resource(topics_deferred)
 hub.resource(access_deferred)
 resource = hub.resource(lambda request: "news")
+
+
+def snapshot_list(request: SnapshotRequest) -> list[ServerSentEvent]:
+    return [ServerSentEvent(f"{topic} {request.key} {request.resume_id}") for topic in request.topics]
+
+
+def snapshot_texts(request: SnapshotRequest) -> Iterable[str]:
+    yield request.request.uri.decode()
+
+
+def snapshot_deferred(request: SnapshotRequest) -> Deferred[list[ServerSentEvent]]:
+    return succeed(snapshot_list(request))
+
+
+def snapshot_deferred_texts(request: SnapshotRequest) -> Deferred[list[str]]:
+    return succeed(["a"])
+
+
+async def snapshot_later(request: SnapshotRequest) -> list[str | ServerSentEvent]:
+    return ["a", ServerSentEvent("b")]
+
+
+async def snapshot_iterated(request: SnapshotRequest) -> AsyncIterator[ServerSentEvent]:
+    yield ServerSentEvent("a")
+
+
+hub.resource("news", snapshot=snapshot_list)
+hub.resource("news", snapshot=snapshot_texts)
+hub.resource("news", snapshot=snapshot_deferred)
+hub.resource("news", snapshot=snapshot_deferred_texts)
+hub.resource("news", snapshot=snapshot_later)
+hub.resource("news", snapshot=snapshot_iterated, max_snapshots=5, snapshot_timeout=1.5)
+retained_id: Deferred[str] = hub.publish("news", "a", retain="key", retain_for=60)
+removed_id: Deferred[str] = hub.unretain(["news", "sport"], "key", private=True)
 Upgrader(limits=Limits(per_key=1, key=user))
 
 
