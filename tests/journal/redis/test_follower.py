@@ -4,6 +4,7 @@ Tests of the follower of a stream, with a fake session.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -13,6 +14,7 @@ from txsse.journal.redis.cluster import RedisCluster
 from txsse.journal.redis.codec import to_arguments
 from txsse.journal.redis.follower import StreamFollower
 from txsse.journal.redis.outbox import Outbox
+from txsse.journal.redis.recording import Recorded
 from txsse.journal.redis.retained import RedisRetained
 from txsse.journal.redis.session import Session
 from txsse.journal.redis.stream_ids import to_number, to_text
@@ -47,7 +49,7 @@ class Played:
     def new_window(self, head: int) -> Window:
         return Window(max_count=100, max_bytes=10**6, max_age=10**9, head=head)
 
-    def record(self, *_: object) -> Deferred[list[int]]:
+    def record(self, *_: object) -> Deferred[Sequence[Recorded]]:
         raise NotImplementedError
 
     def receive(self, inbox: object) -> None:

@@ -33,6 +33,9 @@ __all__ = ["RedisRetained"]
 
 _log = Logger()
 
+# By how many seconds the time of an entry may be after this node's, as in the script.
+_MAX_SKEW = 60.0
+
 # The delay after which a load that has failed is repeated, in seconds.
 _RETRY = 2.0
 
@@ -180,8 +183,9 @@ class RedisRetained:
 
         :param stored_at: when it was stored, in seconds of the server's clock.
         """
-        # An entry of another program may be from the future.
-        begin = min(stored_at, self._now())
+        # All nodes use the time of the entry, unless that of another program is from the future.
+        now = self._now()
+        begin = stored_at if stored_at <= now + _MAX_SKEW else now
         self._replica.apply(position, update, begin)
         if self._load is not None:
             self._load.apply(position, update, begin)

@@ -73,7 +73,7 @@ def to_row(field: bytes, value: bytes, epochs: Epochs) -> Row | None:
         number, until = to_number(entry), float(expires or math.inf)
         if number <= 0 or math.isnan(until):
             return None
-        event = ServerSentEvent(data.decode(), type.decode(), retry=float(retry) if retry else None)
+        event = ServerSentEvent(data.decode(), type.decode() or None, retry=float(retry) if retry else None)
         position, name = epochs.position_of(number), topic.decode()
         retained = Retained(
             position,

@@ -307,6 +307,10 @@ local retained_by_expiry = KEYS[7]
 -- How many members one step removes, and how many fields one command takes; and about how many bytes one page has.
 local SOME_FIELDS, PAGE_BYTES = 100, 1024 * 1024
 
+-- By how many seconds the time of an entry may be after that of the caller. Another program may have added an entry
+-- from the future, after which those of all new entries are.
+local MAX_SKEW = 60
+
 -- Why an update is not appended: no room, or no retained update that it removes.
 local FULL, NOT_RETAINED = 1, 2
 
@@ -455,13 +459,16 @@ local function no_changes()
     return { sizes = {}, count = 0, bytes = 0 }
 end
 
--- Retain an update, or remove what it removes, under all of its topics.
+-- Retain an update, or remove what it removes, under all of its topics. It expires by the time of its entry, so that
+-- all nodes use the same time.
 local function apply_retention(held, update)
+    local begin = parts(update.entry) / 1000
+    if begin > held.now + MAX_SKEW then begin = held.now end
     for i, topic in ipairs(update.topics) do
         local field = topic .. '\255' .. update.key
         unretain(held, field)
         if not update.removes then
-            local expires = update.seconds and held.now + update.seconds
+            local expires = update.seconds and begin + update.seconds
             local size = update.size + #topic
             local rest = table.concat({
                 update.entry, expires and string.format('%.17g', expires) or '', string.format('%.0f', size),
