@@ -767,6 +767,27 @@ class OutageTests:
         assert isinstance(reading[0], JournalFailed)
 
     @pytest_twisted.ensureDeferred
+    async def test_stopped_before_the_load(self, new: Callable[..., Subject]) -> None:
+        """
+        A journal that is stopped while it reads the newest updates does not start.
+        """
+        subject = new()
+        reading: Deferred[None] = Deferred()
+        sessions: list[Any] = []
+
+        async def load(session: Session, *_: object) -> None:
+            sessions.append(session)
+            await reading
+
+        subject.journal._following.load = load
+        starting = subject.journal.start(Follower())
+        await until(lambda: sessions)
+        await subject.journal.stop()
+        reading.callback(None)
+        assert "not started" in (await problem_of(starting)).problem
+        await sessions[0].commands.when_lost
+
+    @pytest_twisted.ensureDeferred
     async def test_unavailable_at_the_start(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
         If the journal cannot start, readers do not wait.

@@ -153,8 +153,10 @@ class RedisRetained:
         If other nodes append updates during the load, it is completed when these are followed.
 
         :param run: runs a command of the script in the session that has just begun.
-        :raises JournalFailed: if this fails.
+        :raises JournalFailed: if this fails, or if the journal was stopped meanwhile.
         """
+        if self._reactor is None:
+            raise self._script.unreachable()
         load = self._load = self._new_load(run)
         self._loading = scanning = Deferred.fromCoroutine(load.scan())
         await scanning

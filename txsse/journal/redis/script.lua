@@ -650,7 +650,7 @@ end
 function commands.retained()
     local held = load_retained({ now = 0 })
     local count = tonumber(ARGV[3])
-    if held.bytes and held.bytes > 0 then
+    if not held.unsure and held.bytes > 0 then
         count = math.max(1, math.min(count, math.floor(PAGE_BYTES * held.count / held.bytes)))
     end
     local page = redis.call('HSCAN', retained, ARGV[2], 'COUNT', count)
