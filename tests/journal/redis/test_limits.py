@@ -4,6 +4,7 @@ Tests of the limits of a journal in Redis.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -22,7 +23,8 @@ class LimitsTests:
         """
         The script is given the time and the time of the oldest updates in milliseconds, and the limits.
         """
-        assert limits().arguments(1.5) == (1500, -1, 5, 6, 7, 8)
+        for endless in (None, math.inf):
+            assert limits(endless).arguments(1.5) == (1500, -1, 5, 6, 7, 8)
         assert limits(0.25).arguments(1.5) == (1500, 1250, 5, 6, 7, 8)
 
     def test_window(self) -> None:

@@ -1038,9 +1038,13 @@ class Hostile:
         self.clock = Clock()
         self.script = Script(self, "redis://x", lambda: 0.0)
         self.script.start(self.clock)
-        self.retained = RedisRetained(self, self.script, self.clock.seconds, lambda: (Epochs(), 5), limits())
+        self.head = 5
+        self.retained = RedisRetained(self, self.script, self.clock.seconds, self.place, limits())
         self.retained.start(self.clock)
         self.script.session_began(cast(Session, self))
+
+    def place(self) -> tuple[Epochs, int]:
+        return Epochs(), self.head
 
     def run(self, *_: object) -> Deferred[Reply]:
         return succeed(self.replies.pop(0))
@@ -1079,7 +1083,11 @@ class HostileTests:
         hostile.replies.append([b"0-1", b"0", []])
         hostile.clock.advance(2)
         assert hostile.retained.is_empty
+        assert hostile.retained.changed_at == 5
+        hostile.head = 7
         hostile.retained.missed()
+        # A hub that has kept pages has to read them again.
+        assert hostile.retained.changed_at == 7
         hostile.script.session_lost(JournalFailed("redis://x", "is lost"))
         hostile.clock.advance(0)
         assert hostile.clock.getDelayedCalls() == []

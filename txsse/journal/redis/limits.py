@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from txsse.journal.base import RECENT_COUNT, check_bounds, check_retained_bounds
+from txsse.journal.base import RECENT_COUNT, check_bounds, check_retained_bounds, to_max_age
 from txsse.journal.window import Window
 
 __all__ = ["Limits"]
@@ -54,7 +54,8 @@ class Limits:
 
         :param now: the time, in seconds.
         """
-        return -1 if self.max_age is None else int((now - self.max_age) * 1000)
+        max_age = to_max_age(self.max_age)
+        return -1 if max_age == math.inf else int((now - max_age) * 1000)
 
     def arguments(self, now: float) -> tuple[int, ...]:
         """
@@ -74,6 +75,6 @@ class Limits:
         return Window(
             max_count=self.recent_count,
             max_bytes=self.recent_bytes,
-            max_age=math.inf if self.max_age is None else self.max_age,
+            max_age=to_max_age(self.max_age),
             head=head,
         )

@@ -102,7 +102,7 @@ class RedisRetained:
     @property
     def changed_at(self) -> int:
         """
-        The position of the newest update that has retained or removed one, or a later one after a load.
+        The position of the newest update that has retained or removed one, or may have: skipped ones count.
         """
         return self._replica.changed_at
 
@@ -206,6 +206,8 @@ class RedisRetained:
         Make them stale, because the follower has skipped updates.
         """
         self._is_stale = True
+        # The skipped updates may have changed some. Pages that a hub has kept are no longer valid.
+        _, self._replica.changed_at = self._place()
         self._end_load()
         if self._script.session is not None:
             # In the next turn, as several gaps may follow one another.
