@@ -314,6 +314,21 @@ class LimitTests:
         assert (await totals(subject))[0] == 2
 
     @pytest_twisted.ensureDeferred
+    async def test_refused_batch_tidies(self, server: RedisServer, new: Callable[..., Subject]) -> None:
+        """
+        A call with a refused batch drops old updates, and removes expired ones, as any other.
+        """
+        subject = new(max_age=60.0)
+        await subject.start()
+        await subject.append("1")
+        await append(subject, retaining("2", "a", seconds=10), retaining("3", "b"))
+        subject.advance(61)
+        with pytest.raises(NotRetained):
+            await subject.journal.append_many([update("4"), removing("5", "a")])
+        assert (await totals(subject))[:2] == (1, 0)
+        assert await command(subject, "HGET", META, "count") == b"0"
+
+    @pytest_twisted.ensureDeferred
     async def test_bytes(self, server: RedisServer, new: Callable[..., Subject]) -> None:
         """
         The bytes in Redis are those that the nodes count, after replacements, removals and expiries.

@@ -332,11 +332,23 @@ class ChangeTests:
         loading.load.followed(idle=True)
         loading.follow(101, "b")
         loading.load.followed(idle=True)
+        loading.clock.advance(1)
         assert loading.outcome == []
         loading.load.followed(idle=True)
         loading.clock.advance(1)
         assert loading.found == [(1, "a", NEWS), (101, "b", NEWS)]
         loading.load.followed(idle=True)
+
+    def test_entry_that_is_skipped(self) -> None:
+        """
+        A row of an entry that is not followed, between entries that are, is skipped: positions must grow.
+        """
+        loading = Loading()
+        loading.page(row(1, "a"), row(103, "lost"), last=104)
+        loading.follow(102, "b")
+        loading.follow(104, "c")
+        loading.clock.advance(1)
+        assert loading.found == [(1, "a", NEWS), (102, "b", NEWS), (104, "c", NEWS)]
 
     def test_time(self) -> None:
         """
