@@ -1228,6 +1228,76 @@ class ModelTests:
         last.advance(passed)
         assert await rows_of(last) == await rows_of(subjects[0])
 
+    @pytest.mark.fuzz
+    @pytest.mark.parametrize("seed", range(3))
+    @pytest_twisted.ensureDeferred
+    async def test_at_once(
+        self, server: RedisServer, new: Callable[..., Subject], seed: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        While nodes publish at once, lose connections and skip updates, and Redis is killed, each reads
+        retained updates that agree with the updates which a hub was given up to then.
+        """
+        monkeypatch.setattr(retained_loading, "_PAGE_COUNT", 5)
+        random = Random(seed)
+        subjects = [new(max_retained=30) for _ in range(3)]
+        followers = [await subject.start() for subject in subjects]
+        checks = 0
+
+        def model(given: list[tuple[int, Update]]) -> dict[tuple[str, str], int]:
+            known: dict[tuple[str, str], int] = {}
+            for position, each in given:
+                for topic in each.topics if each.retention is not None else ():
+                    assert each.retention is not None
+                    known.pop((topic, each.retention.key), None)
+                    if not each.unretains:
+                        known[topic, each.retention.key] = position
+            return known
+
+        def check(page: Any, given: list[tuple[int, Update]]) -> None:
+            nonlocal checks
+            checks += 1
+            found = {(topic, row.key): at for at, row in page.entries for topic in row.topics}
+            assert found == model(given)
+
+        pending: list[Deferred[Any]] = []
+        for number in range(400):
+            here = random.randrange(3)
+            subject, given = subjects[here], followers[here].given
+            key, topics = f"{random.randrange(12)}", random.sample("abcd", random.randrange(1, 4))
+            if random.random() < 0.4:
+                each = removing(f"{number}", key, topics)
+            else:
+                each = retaining(f"{number}", key, str(number), topics)
+            appended = subject.journal.append(each)
+            appended.addErrback(lambda failure: failure.trap(JournalFailed, NotRetained, RetainedFull))
+            pending.append(appended)
+            if random.random() < 0.05:
+                subject.journal.retained.missed()
+            if random.random() < 0.03 and subject.journal._script.session is not None:
+                subject.journal._script.session.commands.cut()
+            if number == 200:
+                server.kill()
+                await until(fails(*subjects))
+                server.start()
+                await until(works(*subjects))
+            if random.random() < 0.3:
+                pending.append(subject.journal.retained.read(None, 0, END).addCallback(check, given))
+            if random.random() < 0.5:
+                await deferLater(reactor, random.choice([0, 0.001, 0.01]))
+        await until(works(*subjects))
+        await gatherResults(pending)
+        await subjects[0].append("end")
+        await until(lambda: all(follower.given[-1][1].id == "end" for follower in followers))
+        last = new(max_retained=30)
+        await last.start()
+        assert checks > 50
+        for subject in (*subjects, last):
+            check(await subject.journal.retained.read(None, 0, END), followers[0].given)
+            assert await rows_of(subject) == await rows_of(last)
+        assert [follower.missed for follower in followers] == [[], [], []]
+        assert (await totals(last))[::2] == (last.journal.retained.count, last.journal.retained.size)
+
 
 def _comparable(row: Retained) -> object:
     return row.topics, row.private, row.key, row.owner, row.frame
