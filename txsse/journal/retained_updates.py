@@ -186,6 +186,16 @@ class RetainedUpdates:
                 )
             )
 
+    def restore_more(self, rows: Iterable[Retained]) -> None:
+        """
+        Add retained updates that a journal has recorded.
+
+        :param rows: the updates, each once and with all of its topics, in the order of their positions. These
+            are after those of the updates that are here already.
+        """
+        for row in rows:
+            self._add(row)
+
     def restore(self, rows: Iterable[Retained], changed_at: int) -> None:
         """
         Replace all by the retained updates that a journal has recorded.
@@ -204,16 +214,6 @@ class RetainedUpdates:
         self._owned.clear()
         self.changed_at = changed_at
         for _, row in sorted(together.items()):
-            self._add(row)
-
-    def restore_more(self, rows: Iterable[Retained]) -> None:
-        """
-        Add retained updates that a journal has recorded.
-
-        :param rows: the updates, each once and with all of its topics, in the order of their positions. These
-            are after those of the updates that are here already.
-        """
-        for row in rows:
             self._add(row)
 
     def _add(self, row: Retained) -> None:
