@@ -181,11 +181,12 @@ class RetainedUpdates:
             return 0
         return self._rows[position].size + of_topic.length
 
-    def apply(self, position: int, update: Update) -> None:
+    def apply(self, position: int, update: Update, now: float | None = None) -> None:
         """
         Retain or remove what an appended update retains or removes.
 
         :param position: its position. Positions must grow from call to call.
+        :param now: when it was appended, in seconds; ``None`` for the present.
         """
         retention = update.retention
         if retention is None:
@@ -194,7 +195,8 @@ class RetainedUpdates:
         for topic in update.topics:
             self._remove(topic, retention.key)
         if not update.unretains:
-            expires = math.inf if retention.seconds is None else self._now() + retention.seconds
+            begin = self._now() if now is None else now
+            expires = math.inf if retention.seconds is None else begin + retention.seconds
             self._add(
                 Retained(
                     position,
@@ -206,6 +208,16 @@ class RetainedUpdates:
                     update.frame_without_id,
                 )
             )
+
+    def restore_more(self, rows: Iterable[Retained]) -> None:
+        """
+        Add retained updates that a journal has recorded.
+
+        :param rows: the updates, each once and with all of its topics, in the order of their positions. These
+            are after those of the updates that are here already.
+        """
+        for row in rows:
+            self._add(row)
 
     def restore(self, rows: Iterable[Retained], changed_at: int) -> None:
         """

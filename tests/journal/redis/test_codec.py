@@ -19,6 +19,7 @@ from txsse.journal.redis.codec import (
     to_updates,
 )
 from txsse.journal.redis.replies import StreamEntry
+from txsse.journal.retention import Retention
 
 UPDATES = [
     Update("news", ServerSentEvent("hello", id="1")),
@@ -28,6 +29,12 @@ UPDATES = [
     Update("", ServerSentEvent("", id="a b")),
     Update("news", ServerSentEvent("x", "", "2")),
     Update("news", ServerSentEvent("x", id="3", retry=0.0)),
+    Update("news", ServerSentEvent("x", id="4"), retention=Retention("key")),
+    Update(
+        ["a", "b"], ServerSentEvent("x", "t", "5", 1.0), private=True, retention=Retention("ü", 0.1, "\0 me")
+    ),
+    Update("news", ServerSentEvent("x", "unretain", "6"), retention=Retention("x", owner="")),
+    Update("news", ServerSentEvent("x", id="7"), retention=Retention("x", owner="\udcff")),
 ]
 
 
@@ -35,9 +42,11 @@ def stored(update: Update, *, after: bytes = b"1-0", number: bytes = b"1-1") -> 
     """
     Return an entry as the script stores it.
     """
-    id, topics, event, retry, private, data, given, crc = to_arguments(update)
+    id, topics, event, retry, private, data, given, crc, *retention = to_arguments(update)
     flat = [b"after", after, b"id", id, b"topics", topics, b"data", data, b"crc", crc]
     optional = {b"event": event, b"retry": retry, b"private": private}
+    if retention:
+        optional[b"retain"], _ = retention
     for here, (name, value) in zip(given.decode(), optional.items(), strict=True):
         if here == "1":
             flat += [name, value]
@@ -78,6 +87,7 @@ def test_own(update: Update) -> None:
         Update("news", ServerSentEvent("hello", id="1"), private=True),
         Update("news", ServerSentEvent("hello", "type", "1")),
         Update("news", ServerSentEvent("hello", id="1", retry=1.0)),
+        Update("news", ServerSentEvent("hello", id="1"), retention=Retention("key")),
     ],
     ids=str,
 )
@@ -86,6 +96,7 @@ def test_other_update_with_the_same_id(other: Update) -> None:
     An entry with another update than this process's one with the same id is decoded to the other update.
     """
     assert to_update(stored(other), own(UPDATES[0]))[2] == other
+    assert to_update(stored(UPDATES[0]), own(other))[2] == UPDATES[0]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +119,8 @@ def checked(*flat: bytes) -> list[bytes]:
     given = b"%d%d%d" % tuple(name in flat for name in (b"event", b"retry", b"private"))
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     values = [fields.get(name, b"") for name in (b"id", b"topics", b"event", b"retry", b"data")]
+    if b"retain" in fields:
+        given, values = given + b"1", [*values, fields[b"retain"]]
     return [b"after", b"1-0", *flat, b"crc", _checksum(given, *values)]
 
 
@@ -126,6 +139,10 @@ def checked(*flat: bytes) -> list[bytes]:
         checked(b"id", b"1", b"topics", b'["news"]', b"data", b"\xff"),
         checked(b"id", b"\xff", b"topics", b'["news"]', b"data", b"x"),
         checked(b"id", b"1", b"topics", b'["news"]', b"data", b"x", b"retry", b"soon"),
+        checked(b"id", b"1", b"topics", b'["news"]', b"data", b"x", b"retain", b""),
+        checked(b"id", b"1", b"topics", b'["news"]', b"data", b"x", b"retain", b"\xff\xff"),
+        checked(b"id", b"1", b"topics", b'["news"]', b"data", b"x", b"retain", b"key\xffsoon\xff"),
+        checked(b"id", b"1", b"topics", b'["news"]', b"data", b"x", b"retain", b"key\xff\xff\xff"),
         stored(UPDATES[0], after=b"here")[1],
         stored(UPDATES[0], after=b"1-1")[1],
         stored(UPDATES[0], after=b"9" * 5000 + b"-0")[1],

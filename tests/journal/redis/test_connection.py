@@ -16,16 +16,18 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 
-from tests.journal.journals import Subject, redis
+from tests.journal.journals import Subject, redis, update
 from tests.journal.redis.test_journal import problem_of
 from tests.journal.redis_server import RedisServer, ask, running, sentinel
 from tests.processes import finish, free_port
 from tests.waiting import until
+from txsse import ServerSentEvent, Update
 from txsse.journal.position import OLDEST
 from txsse.journal.redis import connection as connection_module
 from txsse.journal.redis import journal as redis_module
 from txsse.journal.redis.connection import connect, explain
 from txsse.journal.redis.url import parse_url
+from txsse.journal.retention import Retention
 from txsse.journal.revocations import Revocation
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -143,6 +145,14 @@ class ConnectionTests:
             for each in revocations:
                 await one.journal.revocations.add(each)
             assert await other.journal.revocations.load() == revocations[1:]
+            kept = [update(id, retention=Retention(id, seconds)) for id, seconds in (("a", None), ("b", 5))]
+            await one.journal.append_many(kept)
+            one.advance(10)
+            removal = Update("news", ServerSentEvent("a", "unretain", "c"), retention=Retention("a"))
+            await one.journal.append(removal)
+            other.journal.retained.missed()
+            await other.journal.retained.read(None, 0, 1)
+            await until(lambda: other.journal.retained.count == 0)
             await other.journal.stop()
 
     @pytest.mark.redis

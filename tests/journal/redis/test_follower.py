@@ -4,6 +4,7 @@ Tests of the follower of a stream, with a fake session.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -13,8 +14,12 @@ from txsse.journal.redis.cluster import RedisCluster
 from txsse.journal.redis.codec import to_arguments
 from txsse.journal.redis.follower import StreamFollower
 from txsse.journal.redis.outbox import Outbox
+from txsse.journal.redis.recording import Recorded
+from txsse.journal.redis.retained import RedisRetained
 from txsse.journal.redis.session import Session
 from txsse.journal.redis.stream_ids import to_number, to_text
+from txsse.journal.retention import Retention
+from txsse.journal.update import Update
 from txsse.journal.window import Window
 
 
@@ -25,6 +30,7 @@ class Played:
     :ivar reads: the entries that the next reads return, one list for each.
     :ivar cursors: the entries after which the follower has read.
     :ivar floor: the entry up to which all are dropped.
+    :ivar retaining: the calls for the retained updates.
     """
 
     inbox_cursor = 0
@@ -35,17 +41,32 @@ class Played:
         self.floor = "0-0"
         self.waiting: Deferred[Any] = Deferred()
         self.follower = Follower()
-        self.following = StreamFollower(self, self.new_window, Outbox(self.record, lambda: 0))
+        self.retaining: list[str] = []
+        outbox, retained = Outbox(self.record, lambda: 0), cast(RedisRetained, self)
+        self.following = StreamFollower(self, self.new_window, outbox, retained)
         self.following.follower = self.follower
 
     def new_window(self, head: int) -> Window:
         return Window(max_count=100, max_bytes=10**6, max_age=10**9, head=head)
 
-    def record(self, *_: object) -> Deferred[list[int]]:
+    def record(self, *_: object) -> Deferred[Sequence[Recorded]]:
         raise NotImplementedError
 
     def receive(self, inbox: object) -> None:
         assert inbox == []
+
+    def apply(self, position: int, update: Update, stored_at: float) -> None:
+        assert not self.follower.given or self.follower.given[-1][0] < position
+        assert update.retention is not None
+        self.retaining.append(f"{update.retention.key} at {stored_at:g}")
+
+    def followed(self, *, idle: bool) -> None:
+        self.retaining.append("idle" if idle else "followed")
+
+    def missed(self) -> None:
+        # Before the hub is notified, which then reads them.
+        assert not self.follower.missed
+        self.retaining.append("missed")
 
     async def look(self, number: int) -> tuple[int, int, str | None]:
         return to_number("9-0"), to_number(self.floor), None
@@ -65,12 +86,16 @@ class Played:
         return [each.id for _, each in self.follower.given]
 
 
-def entry(id: str, after: str, *, more: bool = False) -> tuple[bytes, list[bytes]]:
+def entry(id: str, after: str, *, more: bool = False, key: str | None = None) -> tuple[bytes, list[bytes]]:
     """
     Return an entry as the script stores it; the update's id is that of the entry.
+
+    :param key: the key with which the update is retained.
     """
-    name, topics, _, _, _, data, _, crc = to_arguments(update(id))
+    retention = None if key is None else Retention(key)
+    name, topics, _, _, _, data, _, crc, *retain = to_arguments(update(id, retention=retention))
     flat = [b"after", after.encode(), b"id", name, b"topics", topics, b"data", data, b"crc", crc]
+    flat += [b"retain", retain[0]] if retain else []
     return id.encode(), [*flat, b"more", b"1"] if more else flat
 
 
@@ -117,3 +142,27 @@ class BatchTests:
         assert played.ids == ["1-0"]
         assert [to_text(position) for position in played.follower.missed] == ["2-0"]
         assert played.cursors == ["0-0", "2-0", "2-0"]
+
+
+class RetainedTests:
+    def test_order(self) -> None:
+        """
+        An update is retained directly before the follower is given it, and the end of each read is reported.
+        """
+        played = Played(
+            [entry("1000-0", "0-0", key="a"), entry("2000-0", "1000-0"), entry("3000-0", "2000-0", key="b")],
+            [],
+        )
+        played.follow()
+        assert played.retaining == ["a at 1", "b at 3", "followed", "idle"]
+        assert played.ids == ["1000-0", "2000-0", "3000-0"]
+
+    def test_gap(self) -> None:
+        """
+        If the follower of a stream skips updates, the retained ones are stale before the hub is notified.
+        """
+        played = Played([entry("5-0", "4-0", key="a")])
+        played.floor = "3-0"
+        played.follow()
+        assert played.retaining == ["missed", "followed"]
+        assert len(played.follower.missed) == 1

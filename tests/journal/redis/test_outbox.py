@@ -13,8 +13,10 @@ from twisted.logger import LogEvent
 from tests.hub.fakes import outcome_of
 from tests.journal.journals import update
 from txsse import JournalFailed
+from txsse.errors import RetainedFull
 from txsse.journal.redis.codec import Arguments
 from txsse.journal.redis.outbox import Outbox
+from txsse.journal.redis.recording import Recorded
 
 
 class Server:
@@ -25,11 +27,11 @@ class Server:
     def __init__(self) -> None:
         self.batches: list[Sequence[Arguments]] = []
         self.together: list[bool] = []
-        self.waiting: list[Deferred[list[int]]] = []
+        self.waiting: list[Deferred[Sequence[Recorded]]] = []
         self.followed_up_to: float = 0
         self.outbox = Outbox(self.record, lambda: self.followed_up_to)
 
-    def record(self, updates: Sequence[Arguments], together: bool) -> Deferred[list[int]]:
+    def record(self, updates: Sequence[Arguments], together: bool) -> Deferred[Sequence[Recorded]]:
         self.batches.append(updates)
         self.together.append(together)
         self.waiting.append(Deferred())
@@ -109,6 +111,19 @@ class OutboxTests:
         assert server.outbox.bytes == 0
         assert server.outbox.own == {}
 
+    def test_refused(self) -> None:
+        """
+        A refused update fails with its error, and the others of the call have their positions.
+        """
+        server = Server()
+        first, second, third = server.add("a", "b", "c")
+        error = RetainedFull(1, 2)
+        server.followed_up_to = math.inf
+        server.waiting[0].callback([1, error, 3])
+        assert (first, second, third) == ([1], [error], [3])
+        assert server.outbox.bytes == 0
+        assert server.outbox.own == {}
+
     def test_session_lost(self) -> None:
         """
         When the session is lost, unsent updates fail; recorded ones succeed, though the follower has not got
@@ -175,7 +190,7 @@ class OutboxTests:
         """
         error = MemoryError()
 
-        def record(updates: object, together: bool) -> Deferred[list[int]]:
+        def record(updates: object, together: bool) -> Deferred[Sequence[Recorded]]:
             raise error
 
         outbox = Outbox(record, lambda: 0)

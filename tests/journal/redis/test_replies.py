@@ -143,6 +143,7 @@ class FakeRedis(Factory):
             b"XREVRANGE": [],
             b"secret": arguments[0] if arguments else b"",
             b"look": [b"0-0", b"0-0", None],
+            b"retained": [b"0-0", b"0", []],
             b"heartbeat": [0, 0, 0, 0],
             b"other_nodes": [b"other"],
         }.get(name)
@@ -194,7 +195,7 @@ async def begun(server: FakeRedis) -> tuple[Subject, Any]:
 
 
 class HostileTests:
-    @pytest.mark.parametrize("command", [b"ROLE", b"TIME", b"secret", b"look", b"XREVRANGE"])
+    @pytest.mark.parametrize("command", [b"ROLE", b"TIME", b"secret", b"look", b"XREVRANGE", b"retained"])
     @pytest_twisted.ensureDeferred
     async def test_start(self, command: bytes) -> None:
         """

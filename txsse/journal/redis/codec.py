@@ -15,7 +15,9 @@ from types import MappingProxyType
 from zlib import crc32
 
 from txsse.journal.redis.replies import StreamEntry, as_entry
+from txsse.journal.redis.retained_rows import from_retain, to_retain
 from txsse.journal.redis.stream_ids import to_number
+from txsse.journal.retained import size_under_one_topic
 from txsse.journal.update import Update
 from txsse.protocol.event import ServerSentEvent
 
@@ -28,6 +30,7 @@ __all__ = [
     "is_unfinished",
     "time_of",
     "to_arguments",
+    "to_topics",
     "to_update",
     "to_updates",
 ]
@@ -49,8 +52,9 @@ class ForeignEntry(Exception):
 _UNREADABLE = (AttributeError, LookupError, ValueError, TypeError, RecursionError)
 
 # The arguments of the script for one update: its id, topics, type, retry time, the value of `private`, data;
-# which of the optional fields are present; and the checksum.
-Arguments = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
+# which of the optional fields are present; and the checksum. If the update is retained or removes a retained
+# one, also the value of `retain`, and its size without a topic. Most updates do without these two.
+Arguments = tuple[bytes, ...]
 
 # Updates of this process with their arguments, by id.
 Own = Mapping[bytes, tuple[Update, Arguments]]
@@ -71,7 +75,13 @@ def to_arguments(update: Update) -> Arguments:
     type = b"" if event.event is None else event.event.encode()
     # Equal updates must have equal fields, by which the script compares them.
     retry = b"" if event.retry is None else repr(float(event.retry)).encode()
-    return id, topics, type, retry, b"1", data, given, _checksum(given, id, topics, type, retry, data)
+    if update.retention is None:
+        return id, topics, type, retry, b"1", data, given, _checksum(given, id, topics, type, retry, data)
+    retain = to_retain(update.retention)
+    given += b"1"
+    crc = _checksum(given, id, topics, type, retry, data, retain)
+    size = b"%d" % size_under_one_topic(update.retention.key, update.frame_without_id)
+    return id, topics, type, retry, b"1", data, given, crc, retain, size
 
 
 def _checksum(*values: bytes) -> bytes:
@@ -90,7 +100,10 @@ def _to_json(topics: tuple[str, ...]) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _from_json(topics: bytes) -> tuple[str, ...]:
+def to_topics(topics: bytes) -> tuple[str, ...]:
+    """
+    Return the topics of an update for their argument of the script.
+    """
     return tuple(json.loads(topics.decode()))
 
 
@@ -98,11 +111,13 @@ def _is_stored(arguments: Arguments, flat: list[bytes]) -> bool:
     """
     Return whether an entry has the fields that the script stores for an update, apart from `after`.
     """
-    id, topics, type, retry, private, data, given, crc = arguments
+    id, topics, type, retry, private, data, given, crc, *retention = arguments
     fields = [b"after", flat[1], b"id", id, b"topics", topics, b"data", data, b"crc", crc]
     if given != b"000":
         optional = (b"event", type), (b"retry", retry), (b"private", private)
-        fields += [each for one, pair in zip(given, optional, strict=True) if one == _ONE for each in pair]
+        fields += [each for one, pair in zip(given, optional, strict=False) if one == _ONE for each in pair]
+        if retention:
+            fields += [b"retain", retention[0]]
     return flat == fields or (is_unfinished((b"", flat)) and flat[:-2] == fields)
 
 
@@ -140,7 +155,14 @@ def _to_update(flat: list[bytes]) -> Update:
     id, topics, data = fields[b"id"], fields[b"topics"], fields[b"data"]
     type, retry, private = fields.get(b"event"), fields.get(b"retry"), fields.get(b"private")
     given = _GIVEN[type is not None] + _GIVEN[retry is not None] + _GIVEN[private == b"1"]
-    if fields[b"crc"] != _checksum(given, id, topics, type or b"", retry or b"", data):
+    retain = fields.get(b"retain")
+    retention = None
+    if retain is None:
+        crc = _checksum(given, id, topics, type or b"", retry or b"", data)
+    else:
+        crc = _checksum(given + b"1", id, topics, type or b"", retry or b"", data, retain)
+        retention = from_retain(retain)
+    if fields[b"crc"] != crc:
         raise ValueError("the checksum does not match")
     event = ServerSentEvent(
         data.decode(),
@@ -148,7 +170,7 @@ def _to_update(flat: list[bytes]) -> Update:
         id.decode(),
         None if retry is None else float(retry),
     )
-    return Update(_from_json(topics), event, private=private is not None)
+    return Update(to_topics(topics), event, private=private is not None, retention=retention)
 
 
 def to_updates(entries: Iterable[StreamEntry]) -> Iterator[tuple[int, Update | None]]:

@@ -29,6 +29,7 @@ from txsse.journal.redis.codec import (
 )
 from txsse.journal.redis.outbox import Outbox
 from txsse.journal.redis.replies import StreamEntry
+from txsse.journal.redis.retained import RedisRetained
 from txsse.journal.redis.session import Session
 from txsse.journal.redis.stream_ids import Epochs, to_number, to_text
 from txsse.journal.update import Update
@@ -49,12 +50,19 @@ class StreamFollower:
     :param journal: the journal, for the log.
     :param new_window: makes an empty window that begins after a position.
     :param outbox: the updates that this process has appended.
+    :param retained: the retained updates, which agree with what the follower was given.
     :ivar recent: the window of the newest updates.
     :ivar epochs: converts between positions and numbers of entries.
     :ivar damage: the damaged entries.
     """
 
-    def __init__(self, journal: object, new_window: Callable[[int], Window], outbox: Outbox) -> None:
+    def __init__(
+        self,
+        journal: object,
+        new_window: Callable[[int], Window],
+        outbox: Outbox,
+        retained: RedisRetained,
+    ) -> None:
         self.epochs = Epochs()
         self.recent = new_window(0)
         self.damage = Damage(journal)
@@ -62,6 +70,7 @@ class StreamFollower:
         self._journal = journal
         self._new_window = new_window
         self._outbox = outbox
+        self._retained = retained
         self._failures = RateLimitedLog(_log)
         self._head_id: str | None = None
         # The entry up to which the stream has been read.
@@ -133,6 +142,7 @@ class StreamFollower:
                 end = len(found)
             found, begun = found[:end], found[end:]
             await self._give(session, found)
+            self._retained.followed(idle=not more)
             if found and self._cursor != to_number(found[-1][0]):
                 # _give has moved the cursor to another entry, from which to continue.
                 begun = []
@@ -197,6 +207,8 @@ class StreamFollower:
         self._cursor = self.epochs.number_of(position)
         self._anew = True
         self._head_id = None
+        # The skipped updates may have retained or removed some.
+        self._retained.missed()
         assert self.follower is not None
         self.follower.updates_missed(position)
         # The skipped updates will not be given to the follower. In a new epoch, the others have new
@@ -241,6 +253,8 @@ class StreamFollower:
             position = self.epochs.position_of(number)
             self._head_id = update.id
             entry = self.recent.add(position, update, time_of(number), repeated=is_repeated(each))
+            if update.retention is not None:
+                self._retained.apply(position, update, time_of(number))
             try:
                 self.follower.update_appended(entry)
             except Exception:

@@ -30,28 +30,29 @@ from txsse.journal.base import (
     DEFAULT_COUNT,
     MAX_PENDING,
     RECENT_BYTES,
-    RECENT_COUNT,
     all_of,
     check_batch,
-    check_bounds,
-    to_max_age,
     too_much_pending,
 )
-from txsse.journal.interfaces import IFollower, IJournal
+from txsse.journal.interfaces import IFollower, IRetainingJournal
 from txsse.journal.page import Page
 from txsse.journal.redis.cluster import RedisCluster
 from txsse.journal.redis.codec import Arguments
 from txsse.journal.redis.follower import StreamFollower
+from txsse.journal.redis.limits import Limits
 from txsse.journal.redis.outbox import Outbox
 from txsse.journal.redis.reader import StreamReader
-from txsse.journal.redis.replies import Reply, as_bytes, as_entry_number, as_entry_numbers, as_list
+from txsse.journal.redis.recording import Recorded, to_recorded
+from txsse.journal.redis.replies import Reply, as_bytes
+from txsse.journal.redis.retained import RedisRetained
 from txsse.journal.redis.revocations import RedisRevocations
 from txsse.journal.redis.script import Script
 from txsse.journal.redis.session import Session, open_session
+from txsse.journal.redis.stream_ids import Epochs
 from txsse.journal.redis.url import parse_url
 from txsse.journal.resume_ids import ResumeIds, new_secret
+from txsse.journal.retained_updates import DEFAULT_MAX_RETAINED, DEFAULT_MAX_RETAINED_BYTES
 from txsse.journal.update import Update
-from txsse.journal.window import Window
 
 __all__ = ["RedisJournal"]
 
@@ -62,7 +63,7 @@ _MAX_RETRY = 10.0
 _TIDY_INTERVAL = 60.0
 
 
-@implementer(IJournal)
+@implementer(IRetainingJournal)
 class RedisJournal:
     """
     A journal in Redis (6.2 or newer) or Valkey, shared by the hubs of many processes.
@@ -80,12 +81,15 @@ class RedisJournal:
     :param max_count: the maximum number of updates.
     :param max_bytes: their maximum size on the server, in bytes, approximately.
     :param max_age: the maximum age of an update, in seconds; ``None`` for no such limit.
+    :param max_retained: the maximum number of retained updates.
+    :param max_retained_bytes: their maximum size, in bytes, approximately. Each node holds all in memory.
     :param recent_bytes: the memory for the newest updates, in bytes. Reads of these do not use the server.
     :param max_pending: how many bytes of updates may wait to be recorded. Appending more of them fails.
     :param timeout: how long the server may take to reply, in seconds, before the connection counts as lost.
     :param reactor: the reactor; ``None`` for the global one.
     :raises ValueError: if the URL is invalid, or a limit is not greater than 0.
     :ivar cluster: the nodes that share the journal, an :class:`~txsse.journal.cluster.ICluster`.
+    :ivar retained: the retained updates, an :class:`~txsse.journal.retained.IRetained`.
     :ivar revocations: the list of revoked tokens, which the nodes share.
     """
 
@@ -97,20 +101,19 @@ class RedisJournal:
         max_count: int = DEFAULT_COUNT,
         max_bytes: int = DEFAULT_BYTES,
         max_age: float | None = DEFAULT_AGE,
+        max_retained: int = DEFAULT_MAX_RETAINED,
+        max_retained_bytes: int = DEFAULT_MAX_RETAINED_BYTES,
         recent_bytes: int = RECENT_BYTES,
         max_pending: int = MAX_PENDING,
         timeout: float = 5.0,
         reactor: AnyReactor | None = None,
     ) -> None:
-        check_bounds(max_count, max_bytes, max_age)
+        limits = Limits(max_count, max_bytes, max_age, max_retained, max_retained_bytes, recent_bytes)
         if not 0 < timeout < math.inf:
             raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
         self._server = parse_url(url)
         self._key = key
-        self._max_count = max_count
-        self._max_bytes = max_bytes
-        self._max_age = to_max_age(max_age)
-        self._recent_bytes = recent_bytes
+        self._limits = limits
         self._max_pending = max_pending
         self._timeout = timeout
         self._given_reactor = cast("IReactorTime | None", reactor)
@@ -120,8 +123,9 @@ class RedisJournal:
         self._resume_ids = ResumeIds(new_secret(randomness_of(reactor)))
         self._script = Script(self, self._server.name, self._now)
         self._outbox = Outbox(self._record, self._followed_up_to)
-        self._following = StreamFollower(self, self._new_window, self._outbox)
-        self._reader = StreamReader(self._script, self._following, self._oldest)
+        self.retained = RedisRetained(self, self._script, self._now, self._place, limits)
+        self._following = StreamFollower(self, limits.new_window, self._outbox, self.retained)
+        self._reader = StreamReader(self._script, self._following, lambda: limits.oldest(self._now()))
         self.revocations = RedisRevocations(self, self._script, self._now)
         self.cluster = RedisCluster(self._script.run, self._now, self._flush_soon, randomness_of(reactor))
         self._staying: Deferred[None] | None = None
@@ -161,6 +165,7 @@ class RedisJournal:
         self._reactor = reactor = make_steady(self._given_reactor or global_reactor())
         self._stopping = False
         self._script.start(reactor)
+        self.retained.start(reactor)
         return Deferred.fromCoroutine(self._start())
 
     def append(self, update: Update) -> Deferred[int]:
@@ -240,13 +245,15 @@ class RedisJournal:
             session = await self._connect()
             try:
                 await self._agree(session)
-                count = min(self._max_count, RECENT_COUNT)
-                await self._following.load(session, count, self._recent_bytes)
+                await self._following.load(session, self._limits.recent_count, self._limits.recent_bytes)
+                await self.retained.load(session.run)
             except BaseException:
                 session.cut()
                 raise
-        except JournalFailed as error:
-            self._script.note(error)
+        except BaseException as error:
+            if isinstance(error, JournalFailed):
+                self._script.note(error)
+            self.retained.stop()
             raise
         self._staying = Deferred.fromCoroutine(self._stay(session))
         self._staying.addErrback(lambda failure: failure.trap(CancelledError))
@@ -273,6 +280,7 @@ class RedisJournal:
         """
         while True:
             self._script.session_began(session)
+            self.retained.session_began()
             self.cluster.session_began(self._started)
             try:
                 await self._following.follow(session, self.cluster)
@@ -308,6 +316,7 @@ class RedisJournal:
     def _lose(self, error: JournalFailed) -> None:
         self._script.session_lost(error)
         self._outbox.lose(self._script.unreachable)
+        self.retained.session_lost()
         self.cluster.session_lost(self._script.unreachable)
 
     async def _stop(self) -> None:
@@ -325,6 +334,7 @@ class RedisJournal:
             await deferLater(self._started, 0)
             staying.cancel()
         self._script.stop()
+        self.retained.stop()
 
     # Publishing.
 
@@ -345,29 +355,24 @@ class RedisJournal:
         self.cluster.send_metadata()
         self._outbox.flush()
 
-    def _record(self, updates: Sequence[Arguments], together: bool) -> Deferred[list[int]]:
+    def _record(self, updates: Sequence[Arguments], together: bool) -> Deferred[Sequence[Recorded]]:
         arguments = [argument for update in updates for argument in update]
         command = "append_many" if together else "append"
-        ran = self._script.run(command, *self._bounds(), *arguments)
-        return ran.addCallback(self._has_recorded, len(updates))
+        ran = self._script.run(command, *self._limits.arguments(self._now()), *arguments)
+        return ran.addCallback(self._has_recorded, updates)
 
-    def _has_recorded(self, reply: Reply, count: int) -> list[int]:
-        floor, entries = as_list(reply, 2)
-        self._following.note_floor(as_entry_number(floor))
-        return list(map(self._following.epochs.position_of, as_entry_numbers(entries, count)))
+    def _has_recorded(self, reply: Reply, updates: Sequence[Arguments]) -> Sequence[Recorded]:
+        position_of = self._following.epochs.position_of
+        floor, recorded = to_recorded(reply, updates, self._limits, position_of)
+        self._following.note_floor(floor)
+        return recorded
 
     def _followed_up_to(self) -> float:
         # Without a session, the follower is given the updates later; publishers do not wait for that.
         return math.inf if self._script.session is None else self._following.recent.head
 
-    def _bounds(self) -> tuple[int, int, int, int]:
-        return int(self._now() * 1000), self._oldest(), self._max_count, self._max_bytes
-
-    def _oldest(self) -> int:
-        """
-        Return the time up to which updates are too old, in milliseconds; -1 without a maximum age.
-        """
-        return -1 if self._max_age == math.inf else int((self._now() - self._max_age) * 1000)
+    def _place(self) -> tuple[Epochs, int]:
+        return self._following.epochs, self._following.recent.head
 
     # Deletion of old updates, and the clock.
 
@@ -380,14 +385,8 @@ class RedisJournal:
         self._tidy_now().addCallback(lambda more: self._tidy_later(0.0 if more else _TIDY_INTERVAL))
 
     def _tidy_now(self) -> Deferred[bool]:
-        return self._script.run("tidy", *self._bounds()).addCallbacks(bool, lambda _: False)
-
-    def _new_window(self, head: int) -> Window:
-        return Window(
-            max_count=min(self._max_count, RECENT_COUNT),
-            max_bytes=self._recent_bytes,
-            max_age=self._max_age,
-            head=head,
+        return self._script.run("tidy", *self._limits.arguments(self._now())).addCallbacks(
+            bool, lambda _: False
         )
 
     def _now(self) -> float:

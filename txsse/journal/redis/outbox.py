@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from txsse._waiters import Waiters
 from txsse.journal.redis.codec import Arguments, to_arguments
+from txsse.journal.redis.recording import Recorded
 from txsse.journal.update import Update
 
 __all__ = ["Outbox"]
@@ -38,7 +39,8 @@ class Outbox:
     These updates wait to be recorded, or are recorded and have not been given to the follower.
 
     :param record: records updates, each given as its arguments of the script; its second argument is whether
-        they are one batch of :meth:`add_many`. It returns a Deferred of their positions.
+        they are one batch of :meth:`add_many`. It returns a Deferred of their results: the position of each,
+        or the error with which the journal refuses it.
     :param followed_up_to: returns the position up to which the follower was given updates; infinity without a
         session: publishers do not wait until the next session gives them to the follower.
     :ivar bytes: the size of the updates that wait to be recorded, in bytes.
@@ -48,7 +50,7 @@ class Outbox:
 
     def __init__(
         self,
-        record: Callable[[Sequence[Arguments], bool], Deferred[list[int]]],
+        record: Callable[[Sequence[Arguments], bool], Deferred[Sequence[Recorded]]],
         followed_up_to: Callable[[], float],
     ) -> None:
         self.bytes = 0
@@ -167,10 +169,12 @@ class Outbox:
         )
         recorded.addErrback(lambda failure: _log.failure("the callback of a publisher failed", failure))
 
-    def _has_recorded(self, positions: list[int], updates: list[_Pending]) -> None:
-        for position, each in zip(positions, updates, strict=True):
+    def _has_recorded(self, results: Sequence[Recorded], updates: list[_Pending]) -> None:
+        for position, each in zip(results, updates, strict=True):
             self.bytes -= each.size
-            if position <= self._followed_up_to():
+            if not isinstance(position, int):
+                self._fire(each, Failure(position))
+            elif position <= self._followed_up_to():
                 self._fire(each, position)
             else:
                 self._pushes += 1

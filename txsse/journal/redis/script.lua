@@ -2,17 +2,19 @@
 --
 -- {key}:updates  a stream. Each entry has the fields of an update; `crc`, their checksum; and `after`, the id of the
 --                entry before it. By `after`, a follower detects that entries were removed before it read them, or
---                that the record was set back. An entry with neither `crc` nor `after` was not written by a hub. The
---                last fields are `again`, if an older held entry had the same update id; and `more`, if the next
---                entry belongs to the same batch.
+--                that the record was set back. An entry with neither `crc` nor `after` was not written by a hub.
+--                `retain` is how an update is retained, or which retained one it removes. The last fields are
+--                `again`, if an older held entry had the same update id; and `more`, if the next entry belongs to
+--                the same batch.
 -- {key}:ids      a hash from the id of an update to the id of its entry. If several entries have the update id, the
 --                value is the earliest and the newest of them, separated by a space; and for each of them except the
 --                newest, the hash maps NUL and this entry to the next entry with the update id.
 -- {key}:meta     a hash: `last`, the newest entry ever stored; `floor`, the entry up to which all are dropped;
 --                `count` and `bytes` of the entries after the floor, which are held; `gone` and `gone_bytes` of the
 --                dropped entries that are still in the stream, so that followers which are slightly late can read
---                them; `secret`, the secret of the resume IDs.
--- {key}:revocations, {key}:revocations:by_expiry, {key}:nodes and keys that begin with {key}:nodes are described below.
+--                them; `secret`, the secret of the resume IDs; `retained`, the totals of the retained updates.
+-- {key}:retained, {key}:retained:by_expiry, {key}:revocations, {key}:revocations:by_expiry, {key}:nodes and keys that
+-- begin with {key}:nodes are described below.
 --
 -- Any of these values may be damaged. An unreadable value is repaired from the stream, or treated as missing.
 --
@@ -235,6 +237,8 @@ local function bounds()
         oldest = tonumber(ARGV[3]),
         count = tonumber(ARGV[4]),
         bytes = tonumber(ARGV[5]),
+        retained = tonumber(ARGV[6]),
+        retained_bytes = tonumber(ARGV[7]),
     }
 end
 
@@ -285,17 +289,224 @@ end
 
 local commands = {}
 
--- Return the update whose arguments begin at an index: its id and the fields of its entry.
+-- Retained updates.
+--
+-- {key}:retained            a hash. A field is a topic and a key, separated by the byte 0xFF, which UTF-8 never
+--                           contains. Its value has, separated by 0xFF too: a checksum of the field and of the rest of
+--                           the value; the entry of the update; when it expires, in seconds since 1970, or nothing; its
+--                           size in bytes; 1 if it is private; which of the update's topics this is, from 0; `=` and
+--                           its owner, or nothing; its type, retry time and data.
+-- {key}:retained:by_expiry  a sorted set of the fields that expire, by when they do.
+--
+-- The totals in {key}:meta are the numbers of members of both, the sum of the sizes, and a checksum of this. If they do
+-- not match, or a value turns out to be damaged, damaged values are removed, and the others are counted anew.
+
+local retained = KEYS[6]
+local retained_by_expiry = KEYS[7]
+
+-- How many members one step removes, and how many fields one command takes; and about how many bytes one page has.
+local SOME_FIELDS, PAGE_BYTES = 100, 1024 * 1024
+
+-- By how many seconds the time of an entry may be after that of the caller. Another program may have added an entry
+-- from the future, after which those of all new entries are.
+local MAX_SKEW = 60
+
+-- Why an update is not appended: no room, or no retained update that it removes.
+local FULL, NOT_RETAINED = 1, 2
+
+local function short_sum(text)
+    return string.sub(redis.sha1hex(text), 1, 16)
+end
+
+local function retained_text(field, rest)
+    return short_sum(field .. '\255' .. rest) .. '\255' .. rest
+end
+
+-- Return the size of a value of the hash, and when it expires if it does; or nothing if it is damaged.
+local function size_and_expiry(field, value)
+    local rest = string.sub(value, 18)
+    if retained_text(field, rest) ~= value then return end
+    local expires, size = string.match(rest, '^[^\255]*\255([^\255]*)\255(%d+)\255')
+    if not size or #size > 15 then return end
+    if expires == '' then return tonumber(size) end
+    local time = tonumber(expires)
+    if time and time == time then return tonumber(size), time end
+end
+
+local function totals_of(held)
+    local totals = string.format('%.0f %.0f %.0f', held.count, held.expiring, held.bytes)
+    return totals .. ' ' .. short_sum(totals)
+end
+
+-- Return the totals of the retained updates: their number, how many of them expire, and their bytes.
+local function load_retained(within)
+    local totals = redis.call('HGET', meta, 'retained') or totals_of({ count = 0, expiring = 0, bytes = 0 })
+    local held = { now = within.now / 1000, max_count = within.retained, max_bytes = within.retained_bytes }
+    held.count, held.expiring = redis.call('HLEN', retained), redis.call('ZCARD', retained_by_expiry)
+    held.bytes = tonumber(string.match(totals, '^%d+ %d+ (%d+) ') or '')
+    held.unsure = not held.bytes or totals_of(held) ~= totals
+    return held
+end
+
+local function save_retained(held)
+    redis.call('HSET', meta, 'retained', totals_of(held))
+end
+
+local function remove_retained(fields)
+    for i = 1, #fields, SOME_FIELDS do
+        local last = math.min(i + SOME_FIELDS - 1, #fields)
+        redis.call('HDEL', retained, unpack(fields, i, last))
+        redis.call('ZREM', retained_by_expiry, unpack(fields, i, last))
+    end
+end
+
+-- Remove damaged values, build the sorted set anew, and count all.
+local function recount_retained(held)
+    -- A field may be scanned twice if the hash is resized.
+    local cursor, seen, damaged = '0', {}, {}
+    held.unsure, held.recounted, held.count, held.expiring, held.bytes = false, true, 0, 0, 0
+    redis.call('DEL', retained_by_expiry)
+    repeat
+        local page = redis.call('HSCAN', retained, cursor, 'COUNT', 1000)
+        cursor = page[1]
+        for i = 1, #page[2], 2 do
+            local field = page[2][i]
+            local size, expires = size_and_expiry(field, page[2][i + 1])
+            if not size then
+                damaged[#damaged + 1] = field
+            elseif not seen[field] then
+                seen[field] = true
+                held.count, held.bytes = held.count + 1, held.bytes + size
+                if expires then
+                    held.expiring = held.expiring + 1
+                    redis.call('ZADD', retained_by_expiry, expires, field)
+                end
+            end
+        end
+    until cursor == '0'
+    remove_retained(damaged)
+end
+
+-- Return the size of the retained update of a field, and when it expires; or nothing. A damaged one is removed.
+local function look_up_retained(held, field)
+    local value = redis.call('HGET', retained, field)
+    if not value then return end
+    local size, expires = size_and_expiry(field, value)
+    if not size then recount_retained(held) end
+    return size, expires
+end
+
+-- Remove the retained update of a field, if there is one.
+local function unretain(held, field)
+    local size, expires = look_up_retained(held, field)
+    if not size then return end
+    remove_retained({ field })
+    held.count, held.bytes = held.count - 1, held.bytes - size
+    if expires then held.expiring = held.expiring - 1 end
+end
+
+-- Remove some of the retained updates that have expired. Return whether more may have.
+local function remove_expired_step(held)
+    local fields = redis.call('ZRANGE', retained_by_expiry, '-inf', held.now, 'BYSCORE', 'LIMIT', 0, SOME_FIELDS)
+    if #fields == 0 then return false end
+    for _, field in ipairs(fields) do
+        local size, expires = look_up_retained(held, field)
+        if size and expires and expires <= held.now then
+            unretain(held, field)
+        elseif not held.recounted then
+            -- Another program has changed the sorted set or the hash.
+            recount_retained(held)
+        end
+    end
+    return true
+end
+
+local function tidy_retained(held)
+    if held.unsure then recount_retained(held) end
+    return remove_expired_step(held)
+end
+
+-- Return why an update cannot be retained, or cannot remove; or nothing. `changed` has the changes by earlier updates
+-- of its batch, which are not recorded yet; those by this update are added.
+local function refusal(held, changed, update)
+    local has_removed, is_new, grows = false, false, false
+    for _, topic in ipairs(update.topics) do
+        local field = topic .. '\255' .. update.key
+        local before = changed.sizes[field]
+        if not before then
+            local size, expires = look_up_retained(held, field)
+            before = size and (not expires or expires > held.now) and size or 0
+        end
+        local after = update.removes and 0 or update.size + #topic
+        has_removed, is_new, grows = has_removed or before > 0, is_new or before == 0, grows or after > before
+        changed.sizes[field] = after
+        changed.bytes = changed.bytes + after - before
+        if before == 0 and after > 0 then changed.count = changed.count + 1 end
+        if before > 0 and after == 0 then changed.count = changed.count - 1 end
+    end
+    if update.removes then return not has_removed and NOT_RETAINED or nil end
+    local function is_full()
+        return (is_new and held.count + changed.count > held.max_count)
+            or (grows and held.bytes + changed.bytes > held.max_bytes)
+    end
+    -- The totals still count those that have expired and are not removed.
+    while is_full() do
+        if not remove_expired_step(held) then return FULL end
+    end
+end
+
+local function no_changes()
+    return { sizes = {}, count = 0, bytes = 0 }
+end
+
+-- Retain an update, or remove what it removes, under all of its topics. It expires by the time of its entry, so that
+-- all nodes use the same time.
+local function apply_retention(held, update)
+    local begin = parts(update.entry) / 1000
+    if begin > held.now + MAX_SKEW then begin = held.now end
+    for i, topic in ipairs(update.topics) do
+        local field = topic .. '\255' .. update.key
+        unretain(held, field)
+        if not update.removes then
+            local expires = update.seconds and begin + update.seconds
+            local size = update.size + #topic
+            local rest = table.concat({
+                update.entry, expires and string.format('%.17g', expires) or '', string.format('%.0f', size),
+                update.private, i - 1, update.owner, update.event, update.retry, update.data
+            }, '\255')
+            redis.call('HSET', retained, field, retained_text(field, rest))
+            held.count, held.bytes = held.count + 1, held.bytes + size
+            if expires then
+                redis.call('ZADD', retained_by_expiry, expires, field)
+                held.expiring = held.expiring + 1
+            end
+        end
+    end
+end
+
+-- Return the update whose arguments begin at an index: its id, the fields of its entry, and, if it is retained or
+-- removes a retained one, how; and the index of the next update.
 local function update_at(i)
+    local given = ARGV[i + 6]
     local fields = {
         'after', '', 'id', ARGV[i], 'topics', ARGV[i + 1], 'data', ARGV[i + 5], 'crc', ARGV[i + 7]
     }
     for j, name in ipairs({ 'event', 'retry', 'private' }) do
-        if string.sub(ARGV[i + 6], j, j) == '1' then
+        if string.sub(given, j, j) == '1' then
             fields[#fields + 1], fields[#fields + 2] = name, ARGV[i + 1 + j]
         end
     end
-    return { id = ARGV[i], fields = fields }
+    local update = { id = ARGV[i], fields = fields }
+    if #given == 3 then return update, i + 8 end
+    local retain = ARGV[i + 8]
+    fields[#fields + 1], fields[#fields + 2] = 'retain', retain
+    local key, seconds, owner = string.match(retain, '^([^\255]*)\255([^\255]*)\255(.*)$')
+    update.key, update.seconds, update.owner = key, tonumber(seconds), owner
+    update.topics, update.size = cjson.decode(ARGV[i + 1]), tonumber(ARGV[i + 9])
+    update.removes = ARGV[i + 2] == 'unretain'
+    update.event, update.retry, update.data = ARGV[i + 2], ARGV[i + 3], ARGV[i + 5]
+    update.private = string.sub(given, 3, 3) == '1' and '1' or ''
+    return update, i + 10
 end
 
 -- Look up the newest entry with an update's id. If both are equal, set the update's `entry`, and the update need not be
@@ -310,75 +521,140 @@ local function look_up(state, within, update)
     if is_equal(found, update.fields) then
         update.entry = newest
     else
-        update.fields[#update.fields + 1], update.fields[#update.fields + 2] = 'again', '1'
+        update.again = true
     end
 end
 
 -- Store an update, with the field `more` if another one of its batch follows. Return an error, or nothing.
-local function store(state, within, update, more)
+local function store(state, within, held, update, more)
     local fields = update.fields
     fields[2] = state.last
+    if update.again then fields[#fields + 1], fields[#fields + 2] = 'again', '1' end
     if more then fields[#fields + 1], fields[#fields + 2] = 'more', '1' end
     local entry = add(state, within.now, fields)
     if type(entry) == 'table' then return entry end
     remember(update.id, entry, update.known)
     update.entry, state.last = entry, entry
     state.count, state.bytes = state.count + 1, state.bytes + size_of({ entry, fields })
+    if update.key then apply_retention(held, update) end
+end
+
+-- Return the index of the first update of a batch that cannot be retained or cannot remove, from 0, and why; or
+-- nothing. Updates that will not be stored, because they equal the newest one with their id, are not refused.
+local function refusal_of_batch(state, within, held, updates)
+    local newest, changed = {}, no_changes()
+    for i, update in ipairs(updates) do
+        local earlier, is_known = newest[update.id], false
+        newest[update.id] = update
+        if earlier then
+            is_known = is_equal({ false, earlier.fields }, update.fields)
+        elseif update.key then
+            local looked_up = { id = update.id, fields = update.fields }
+            look_up(state, within, looked_up)
+            is_known = looked_up.entry
+        end
+        local refused = update.key and not is_known and refusal(held, changed, update)
+        if refused then return { i - 1, refused } end
+    end
+end
+
+-- Return the updates in the arguments, and whether any of them is retained or removes.
+local function given_updates()
+    local updates, retains, i = {}, false, 8
+    while i <= #ARGV do
+        local update
+        update, i = update_at(i)
+        updates[#updates + 1], retains = update, retains or update.key
+    end
+    return updates, retains
 end
 
 local function append(is_batch)
     local state, within = load(), bounds()
+    local updates, retains = given_updates()
+    local held = retains and load_retained(within)
     -- Trim first, so that a server without memory regains some.
     trim(state, within, 100)
+    if held then tidy_retained(held) end
+    local refused = is_batch and held and refusal_of_batch(state, within, held, updates)
+    if refused then
+        save(state)
+        save_retained(held)
+        return { state.floor, {}, refused }
+    end
     -- In a batch, an update is stored only when it is known whether another one follows, for its field `more`.
-    local updates, last, failed = {}, nil, nil
-    for i = 6, #ARGV, 8 do
-        local update = update_at(i)
+    local last, failed = nil, nil
+    refused = {}
+    for i, update in ipairs(updates) do
         if last and last.id == update.id then
             if is_equal({ false, last.fields }, update.fields) then
-                update = last
+                update, updates[i] = last, last
             else
-                failed, last = store(state, within, last, true), nil
+                failed, last = store(state, within, held, last, true), nil
             end
         end
         if update ~= last then
             look_up(state, within, update)
-            if not update.entry then
-                if last then failed = failed or store(state, within, last, true) end
+            local reason = not is_batch and not update.entry and update.key and refusal(held, no_changes(), update)
+            if reason then
+                refused[#refused + 1], refused[#refused + 2] = i - 1, reason
+                update.entry = '0-0'
+            elseif not update.entry then
+                if last then failed = failed or store(state, within, held, last, true) end
                 last = update
-                if not is_batch then failed, last = store(state, within, update), nil end
+                if not is_batch then failed, last = store(state, within, held, update), nil end
             end
         end
-        if failed then return failed end
-        updates[#updates + 1] = update
+        if failed then break end
     end
-    if last then failed = store(state, within, last) end
+    if last and not failed then failed = store(state, within, held, last) end
+    if held then save_retained(held) end
     if failed then return failed end
     trim(state, within, 100 + #updates)
     save(state)
     local entries = {}
     for i, update in ipairs(updates) do entries[i] = update.entry end
-    return { state.floor, entries }
+    return { state.floor, entries, refused }
 end
 
--- now, oldest, max_count, max_bytes; then for each update: id, topics, event, retry, private, data, which of the
--- optional fields are present, and the checksum. Append updates. For an update that equals the newest one with its id,
--- use the entry of that one. Return the floor, and the entry of each update.
+-- now, oldest, max_count, max_bytes, max_retained, max_retained_bytes; then for each update: id, topics, event, retry,
+-- private, data, which of the optional fields are present, and the checksum; if the fourth of them is present, also
+-- `retain` (key, seconds and owner, separated by 0xFF) and the size of the retained update without its topic.
+--
+-- Append updates. For an update that equals the newest one with its id, use the entry of that one. Return the floor;
+-- the entry of each update, 0-0 if it was refused; and for each refused one its index, from 0, and the reason.
 function commands.append() return append(false) end
 
--- The same arguments and result. Append the updates as one batch.
+-- The same arguments. Append the updates as one batch. If one of them is refused, append none; return the floor, no
+-- entries, and the index of the refused one and the reason.
 function commands.append_many() return append(true) end
 
--- now, oldest, max_count, max_bytes. Drop and remove old entries. Return whether more may have to be dropped.
+-- now, oldest, max_count, max_bytes, max_retained, max_retained_bytes. Drop and remove old entries, and retained
+-- updates that have expired. Return whether more may have to be dropped or removed.
 function commands.tidy()
     local state, within = load(), bounds()
     local floor, gone = state.floor, state.gone
+    local held = load_retained(within)
     trim(state, within, 1000)
+    local more = tidy_retained(held)
+    if more or held.recounted then save_retained(held) end
     if state.floor ~= floor or state.gone ~= gone or state.recounted then
         save(state)
-        return 1
+        more = true
     end
-    return 0
+    return more and 1 or 0
+end
+
+-- cursor, about how many fields to scan. Return the newest entry ever stored; the next cursor, 0 at the end; and fields
+-- with their values, some of which may have expired. Fewer are scanned if they are large.
+function commands.retained()
+    local held = load_retained({ now = 0 })
+    local count = tonumber(ARGV[3])
+    if not held.unsure and held.bytes > 0 then
+        count = math.max(1, math.min(count, math.floor(PAGE_BYTES * held.count / held.bytes)))
+    end
+    local page = redis.call('HSCAN', retained, ARGV[2], 'COUNT', count)
+    return { load().last, page[1], page[2] }
 end
 
 -- oldest, id. Return the earliest held entry with an update id.
@@ -460,8 +736,8 @@ end
 local revocations = KEYS[5]
 local by_expiry = revocations .. ':by_expiry'
 
--- How many expired revocations one command removes, and how many fields one HDEL and ZREM take.
-local EXPIRED_COUNT, SOME_FIELDS = 1000, 100
+-- How many expired revocations one command removes.
+local EXPIRED_COUNT = 1000
 
 local function sum_of(field, at, expires)
     return string.sub(redis.sha1hex(field .. ' ' .. at .. ' ' .. expires), 1, 16)

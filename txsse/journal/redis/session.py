@@ -31,6 +31,9 @@ __all__ = ["Session", "open_session"]
 _SCRIPT = files("txsse.journal.redis").joinpath("script.lua").read_text(encoding="utf-8")
 _SHA = hashlib.sha1(_SCRIPT.encode()).hexdigest()
 
+# The keys of the script, without the prefix, in its order.
+_KEYS = "updates", "ids", "meta", "nodes", "revocations", "retained", "retained:by_expiry"
+
 
 class Session:
     """
@@ -49,7 +52,7 @@ class Session:
         self.commands = commands
         self.following = following
         # In a Redis Cluster, the braces keep all keys in one hash slot.
-        self._keys = [f"{{{key}}}:{name}" for name in ("updates", "ids", "meta", "nodes", "revocations")]
+        self._keys = [f"{{{key}}}:{name}" for name in _KEYS]
         self._inbox = f"{self._keys[3]}:{node}:inbox"
         self._patience = patience
         # The connection for commands may be lost alone, for example by CLIENT KILL.
