@@ -30,7 +30,7 @@ def stored_row(update: Update, entry: str = "0-5", place: int = 0, expires: str 
     retention, event = update.retention, update.event
     assert retention is not None
     topic = update.topics[place].encode()
-    size = size_under_one_topic(retention.key, update.frame_without_id) + len(topic)
+    size = size_under_one_topic(retention.key, len(update.frame_without_id)) + len(topic)
     parts = [
         entry,
         expires,

@@ -80,7 +80,7 @@ def to_arguments(update: Update) -> Arguments:
     retain = to_retain(update.retention)
     given += b"1"
     crc = _checksum(given, id, topics, type, retry, data, retain)
-    size = b"%d" % size_under_one_topic(update.retention.key, update.frame_without_id)
+    size = b"%d" % size_under_one_topic(update.retention.key, len(update.frame_without_id))
     return id, topics, type, retry, b"1", data, given, crc, retain, size
 
 

@@ -173,7 +173,9 @@ class RetainedLoad:
         while self._changes:
             changes, self._changes = self._changes, {}
             await self._apply(changes.values())
-        _, self._replica.changed_at = self._place()
+        # Without any, a hub that retains nothing need not send states.
+        _, head = self._place()
+        self._replica.changed_at = 0 if self._replica.is_empty else head
         return self._replica
 
     async def _apply(self, changes: Iterable[_Change]) -> None:
