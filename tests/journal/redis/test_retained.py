@@ -1098,7 +1098,7 @@ class HostileTests:
         hostile.replies.append([b"0-1", b"0", []])
         hostile.clock.advance(2)
         assert hostile.retained.is_empty
-        assert hostile.retained.changed_at == 5
+        assert hostile.retained.changed_at == 0
         hostile.head = 7
         hostile.retained.missed()
         # A hub that has kept pages has to read them again.
