@@ -13,7 +13,7 @@ import txsse.journal.window
 from tests.hub.fakes import Heavy, Member, Prefix, ScriptedJournal, World, turn
 from txsse import Access, ServerSentEvent, Update
 from txsse.hub import page_cache as page_cache_module
-from txsse.hub.page_cache import SharedPage, SharedPages
+from txsse.hub.page_cache import SharedFrames, SharedPage, SharedPages
 from txsse.hub.subscriber import REPLAYING, Subscriber
 from txsse.journal.page import Entry, Page
 from txsse.server.sinks.base import Framed
@@ -46,7 +46,7 @@ class Reader:
         return self.may_have(update)
 
 
-def framed(page: SharedPage, reader: Any) -> tuple[Framed, int]:
+def framed(page: SharedFrames, reader: Any) -> tuple[Framed, int]:
     asking = page.allowed_for(reader)
     try:
         while True:
@@ -55,12 +55,24 @@ def framed(page: SharedPage, reader: Any) -> tuple[Framed, int]:
         return page.frames_of(end.value)
 
 
-def frames(page: SharedPage, reader: Any) -> tuple[bytes, int]:
+def frames(page: SharedFrames, reader: Any) -> tuple[bytes, int]:
     found, count = framed(page, reader)
     return found.data, count
 
 
 class SharedPageTests:
+    def test_without_ids(self) -> None:
+        """
+        The updates of a page up to a position can be framed without their IDs, for the same subscribers.
+        """
+        page = SharedPage(
+            Page(entries(("news", False), ("sport", False), ("news", True), ("news", False)), 4, False)
+        )
+        shortened = page.without_ids(3)
+        assert [position for position, _ in shortened.entries] == [1, 2, 3]
+        (_, first), *_ = page.page.entries
+        assert frames(shortened, Reader("news")) == (first.frame_without_id, 1)
+
     def test_access_differs(self) -> None:
         """
         Subscribers that share a page get only the updates that each of them has access to.

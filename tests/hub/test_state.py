@@ -236,6 +236,32 @@ class SlowTests:
         assert len(getattr(transport, "written", b"")) <= 4 * 65536
 
 
+class LatestTests:
+    def test_newest_of_each_key(self, new_world: Callable[..., World]) -> None:
+        """
+        With the policy latest, a slow reader gets the newest update of each key, and the removal of a key.
+        """
+        world = new_world(upgrader={"slow_policy": "latest", "max_buffer": 100_000})
+        retain(world, "a", "b")
+        member = world.join()
+        assert member.texts == ["a", "b"]
+        member.stop_reading()
+        world.publish("x" * 200_000)
+        world.reactor.advance(1)
+        for text in ("a 1", "a 2"):
+            world.publish(text, retain="a")
+            world.reactor.advance(1)
+        world.publish("b 1", retain="b")
+        world.reactor.advance(1)
+        world.hub.unretain("news", "b")
+        world.reactor.advance(1)
+        world.publish("plain")
+        world.reactor.advance(1)
+        member.read_on()
+        world.reactor.advance(1)
+        assert member.texts[3:] == ["a 2", "b", "plain"]
+
+
 @pytest.mark.usefixtures("one_per_page")
 class MovingTests:
     @pytest.fixture
