@@ -33,8 +33,8 @@ class Retention:
     :ivar seconds: for how long, in seconds; ``None`` until another update replaces it or it is removed.
     :ivar owner: who counts as its publisher, for a quota; ``None`` for none.
     :raises InvalidField: for a key that is empty, has more than ``MAX_KEY_BYTES`` bytes, or cannot be the
-        data of an event.
-    :raises TypeError: for a key that is not a string, and for a time that is not a number.
+        data of an event; and for an owner that has no UTF-8 form.
+    :raises TypeError: for a key or an owner that is not a string, and for a time that is not a number.
     :raises ValueError: for a time that is not positive and finite.
     """
 
@@ -54,10 +54,17 @@ class Retention:
             raise InvalidField("retain", f"has more than {MAX_KEY_BYTES} bytes")
         if self.seconds is not None:
             check_number("retain_for", self.seconds, "a number of seconds")
-            if not 0 < self.seconds < inf:
-                raise ValueError(f"retain_for must be a positive number of seconds, not {self.seconds!r}")
             # One type for all journals: an int and an equal float are the same time.
-            object.__setattr__(self, "seconds", float(self.seconds))
+            try:
+                seconds = float(self.seconds)
+            except OverflowError:
+                seconds = inf
+            if not 0 < seconds < inf:
+                raise ValueError(f"retain_for must be a positive number of seconds, not {seconds!r}")
+            object.__setattr__(self, "seconds", seconds)
+        if self.owner is not None:
+            # Such as the subject of a token: a journal writes it as UTF-8.
+            object.__setattr__(self, "owner", check_text("owner", self.owner))
 
 
 def to_retention(retain: str | None, retain_for: float | None) -> Retention | None:
