@@ -28,6 +28,9 @@ DEFAULT_MAX_RETAINED_BYTES = 64 * 1024 * 1024
 # A list of positions is not compacted before more than this number of them are no longer used.
 _GONE = 64
 
+# How many expired updates are dropped at once: it takes about 5 ms, and the others wait for the next call.
+_STEP = 256
+
 
 class _Topic:
     """
@@ -61,7 +64,7 @@ class RetainedUpdates:
         max_count: int = DEFAULT_MAX_RETAINED,
         max_bytes: int = DEFAULT_MAX_RETAINED_BYTES,
     ) -> None:
-        self.count = self.size = 0
+        self._count = self._size = 0
         self.changed_at = 0
         self.max_count = max_count
         self.max_bytes = max_bytes
@@ -81,6 +84,24 @@ class RetainedUpdates:
         """
         return not self._rows
 
+    @property
+    def count(self) -> int:
+        """
+        How many there are: an update that is retained under two topics counts twice.
+
+        Expired updates are dropped in steps, at the calls of this object, and count until then.
+        """
+        self._drop_expired()
+        return self._count
+
+    @property
+    def size(self) -> int:
+        """
+        Their approximate size, in bytes, as :attr:`count` counts them.
+        """
+        self._drop_expired()
+        return self._size
+
     def topics(self) -> Iterable[str]:
         """
         Return the topics under which updates are retained.
@@ -93,13 +114,20 @@ class RetainedUpdates:
         Return the retained update of a topic and a key.
         """
         self._drop_expired()
+        return self._find(topic, key)
+
+    def _find(self, topic: str, key: str) -> Retained | None:
         of_topic = self._topics.get(topic)
         position = None if of_topic is None else of_topic.keys.get(key)
-        return None if position is None else self._rows[position]
+        row = None if position is None else self._rows[position]
+        return None if row is None or self._is_expired(row) else row
+
+    def _is_expired(self, row: Retained) -> bool:
+        return row.expires < math.inf and row.expires <= self._now()
 
     def owned(self, owner: str) -> int:
         """
-        Return how many retained updates have an owner.
+        Return how many retained updates have an owner, as :attr:`count` counts them.
         """
         self._drop_expired()
         return self._owned[owner]
@@ -123,6 +151,8 @@ class RetainedUpdates:
             if size >= PAGE_BYTES or len(entries) == PAGE_COUNT:
                 return RetainedPage(entries, entries[-1][0])
             row = self._rows[position]
+            if self._is_expired(row):
+                continue
             entries.append((position, row))
             size += len(row.frame)
         return RetainedPage(entries, up_to)
@@ -131,8 +161,15 @@ class RetainedUpdates:
         """
         Return why updates cannot be appended one after the other; ``None`` if they can.
         """
-        self._drop_expired()
-        count, size = self.count, self.size
+        while True:
+            self._drop_expired()
+            refused = self._refusal(updates)
+            # Expired updates make room.
+            if not isinstance(refused, RetainedFull) or not self._has_expired():
+                return refused
+
+    def _refusal(self, updates: Sequence[Update]) -> RetainedFull | NotRetained | None:
+        count, size = self._count, self._size
         changed: dict[tuple[str, str], int] = {}
         for update in updates:
             if update.retention is None:
@@ -155,7 +192,7 @@ class RetainedUpdates:
         return None
 
     def _size_at(self, topic: str, key: str) -> int:
-        found = self.find(topic, key)
+        found = self._find(topic, key)
         return 0 if found is None else found.size + len(topic.encode())
 
     def apply(self, position: int, update: Update) -> None:
@@ -168,8 +205,7 @@ class RetainedUpdates:
         if retention is None:
             return
         self.changed_at = position
-        for topic in update.topics:
-            self._remove(topic, retention.key)
+        self._remove(update.topics, retention.key)
         if not update.unretains:
             expires = math.inf if retention.seconds is None else self._now() + retention.seconds
             self._add(
@@ -191,18 +227,16 @@ class RetainedUpdates:
         :param rows: the updates, in any order. Those with one position are one update under several topics.
         :param changed_at: a position that is not before the newest change.
         """
-        together: dict[int, Retained] = {}
+        together: dict[int, tuple[Retained, list[str]]] = {}
         for row in rows:
-            known = together.get(row.position)
-            together[row.position] = (
-                row if known is None else replace(row, topics=(*known.topics, *row.topics))
-            )
-        self.count = self.size = 0
+            together.setdefault(row.position, (row, []))[1].extend(row.topics)
+        self._count = self._size = 0
         self._rows, self._positions, self._topics, self._expiries = {}, [], {}, []
         self._owned.clear()
         self.changed_at = changed_at
-        for _, row in sorted(together.items()):
-            self._add(row)
+        for position in sorted(together):
+            row, topics = together[position]
+            self._add(row if len(topics) == 1 else replace(row, topics=tuple(topics)))
 
     def _add(self, row: Retained) -> None:
         position, key, size = row.position, row.key, row.size
@@ -214,47 +248,65 @@ class RetainedUpdates:
                 of_topic = self._topics[topic] = _Topic()
             of_topic.keys[key] = position
             of_topic.positions.append(position)
-            self.size += size + len(topic.encode())
-        self.count += len(row.topics)
+            self._size += size + len(topic.encode())
+        self._count += len(row.topics)
         if row.owner is not None:
             self._owned[row.owner] += len(row.topics)
         if row.expires < math.inf:
             heapq.heappush(self._expiries, (row.expires, position))
 
-    def _remove(self, topic: str, key: str) -> None:
-        of_topic = self._topics.get(topic)
-        position = None if of_topic is None else of_topic.keys.pop(key, None)
-        if of_topic is None or position is None:
-            return
+    def _remove(self, topics: Iterable[str], key: str) -> None:
+        """
+        Remove what is retained under topics with a key.
+        """
+        # Together by position: one by one, an update with 10,000 topics would take seconds.
+        removed: dict[int, set[str]] = {}
+        for topic in topics:
+            of_topic = self._topics.get(topic)
+            position = None if of_topic is None else of_topic.keys.pop(key, None)
+            if of_topic is None or position is None:
+                continue
+            removed.setdefault(position, set()).add(topic)
+            if not of_topic.keys:
+                del self._topics[topic]
+            elif len(of_topic.positions) > 2 * len(of_topic.keys) + _GONE:
+                of_topic.positions = sorted(of_topic.keys.values())
+        for position, of_row in removed.items():
+            self._remove_row(position, of_row)
+
+    def _remove_row(self, position: int, topics: set[str]) -> None:
         row = self._rows.pop(position)
-        self.count -= 1
-        self.size -= row.size + len(topic.encode())
+        self._count -= len(topics)
+        self._size -= len(topics) * row.size + sum(len(topic.encode()) for topic in topics)
         if row.owner is not None:
-            self._owned[row.owner] -= 1
+            self._owned[row.owner] -= len(topics)
             if not self._owned[row.owner]:
                 del self._owned[row.owner]
-        if len(row.topics) > 1:
-            self._rows[position] = replace(row, topics=tuple(each for each in row.topics if each != topic))
+        left = tuple(topic for topic in row.topics if topic not in topics)
+        if left:
+            self._rows[position] = replace(row, topics=left)
         elif len(self._positions) > 2 * len(self._rows) + _GONE:
             self._positions = sorted(self._rows)
-        if not of_topic.keys:
-            del self._topics[topic]
-        elif len(of_topic.positions) > 2 * len(of_topic.keys) + _GONE:
-            of_topic.positions = sorted(of_topic.keys.values())
         if len(self._expiries) > 2 * len(self._rows) + _GONE:
             self._expiries = [each for each in self._expiries if each[1] in self._rows]
             heapq.heapify(self._expiries)
 
+    def _has_expired(self) -> bool:
+        return bool(self._expiries) and self._expiries[0][0] <= self._now()
+
     def _drop_expired(self) -> None:
+        """
+        Drop expired updates, but at most some at once, to not block the reactor.
+        """
         if not self._expiries:
             return
-        now = self._now()
-        while self._expiries and self._expiries[0][0] <= now:
+        now, dropped = self._now(), 0
+        while dropped < _STEP and self._expiries and self._expiries[0][0] <= now:
             _, position = heapq.heappop(self._expiries)
             row = self._rows.get(position)
-            for topic in () if row is None else row.topics:
-                assert row is not None
-                self._remove(topic, row.key)
+            if row is not None:
+                self._remove(row.topics, row.key)
+                dropped += len(row.topics)
 
     def _positions_after(self, topics: Collection[str] | None, after: int) -> Iterator[int]:
         """
