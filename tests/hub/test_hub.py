@@ -1307,7 +1307,8 @@ class ThreadTests:
             ({"retain": "k", "event": "unretain"}, InvalidField),
             ({"retain": "no", "event": "unretain", "data": "no"}, NotRetained),
         ):
-            future = threaded.hub.publish_from_thread(**{"topics": "news", "data": "x", **options})
+            arguments: dict[str, Any] = {"topics": "news", "data": "x", **options}
+            future = threaded.hub.publish_from_thread(**arguments)
             self.make_calls(threaded)
             assert isinstance(future.exception(0), error)
 
