@@ -257,6 +257,35 @@ class HubTests:
         lines = [event for event in logs.twisted if event["log_level"].name in ("error", "critical")]
         assert [event["called"] for event in lines] == [name]
 
+    @pytest.mark.parametrize("held", [False, True])
+    @pytest.mark.parametrize(
+        ("called", "reason"),
+        [("hub.publish", "retains at most 1 updates"), ("hub.unretain", "no update with the key 'b'")],
+    )
+    def test_refused(self, world: World, logs: Logs, held: bool, called: str, reason: str) -> None:
+        """
+        Retained updates that the journal refuses, and whose Deferreds the program drops, are logged in one
+        line with the method and the reason, whether they were refused at once or later.
+        """
+        journal = world.hub._given_journal
+        assert isinstance(journal, ScriptedJournal)
+        result_of(world.hub.start())
+        journal.retained.max_count = 1
+        result_of(world.hub.publish("news", "x", retain="a"))
+        if held:
+            journal.held.add("append")
+        for _ in range(11):
+            if called == "hub.publish":
+                world.hub.publish("news", "x", retain="b")
+            else:
+                world.hub.unretain("news", "b")
+        journal.release("append")
+        gc.collect()
+        lines = [event for event in logs.twisted if event["log_level"].name in ("error", "critical")]
+        assert [event["called"] for event in lines] == [called]
+        assert reason in lines[0]["error"]
+        assert "log_failure" not in lines[0]
+
     def test_stopped(self, world: World, logs: Logs) -> None:
         """
         Calls of a stopped hub whose Deferreds the program drops are logged in one line.

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
+from math import inf
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import LogEvent
+from zope.interface import implementer_only
 
 from tests.fakes import FakeReactor, Wire
 from tests.hub.fakes import Heavy, Prefix, ScriptedJournal, World, lost, outcome_of, result_of, turn
@@ -21,9 +23,13 @@ from txsse import (
     EventStreamParser,
     Hub,
     HubStopped,
+    IJournal,
     InvalidField,
     JournalFailed,
     MemoryJournal,
+    NotRetained,
+    RetainedFull,
+    RetainUnsupported,
     ServerSentEvent,
     TooManyPatterns,
     TooManyTopics,
@@ -34,6 +40,8 @@ from txsse import (
 from txsse.hub.metrics import FANOUT_BUCKETS, Counters
 from txsse.journal.cluster import IClusterListener, NoCluster
 from txsse.journal.page import Entry
+from txsse.journal.retained import Retained
+from txsse.journal.retention import Retention
 
 
 @pytest.fixture
@@ -53,7 +61,7 @@ def journal_of(world: World) -> ScriptedJournal:
 
 
 class OptionsTests:
-    @pytest.mark.parametrize("name", ["max_update_size", "max_topics"])
+    @pytest.mark.parametrize("name", ["max_update_size", "max_topics", "max_retained_bytes_per_stream"])
     @pytest.mark.parametrize("limit", [0, -1])
     def test_limit_that_allows_nothing(self, name: str, limit: int) -> None:
         """
@@ -258,6 +266,225 @@ class PublishTests:
         world.hub.publish("news", "a").addCallback(lambda _: world.hub.publish("news", "b"))
         world.publish("c")
         assert member.texts == ["a", "b", "c"]
+
+
+@implementer_only(IJournal)
+class ForgetfulJournal(MemoryJournal):
+    """
+    A journal that retains no updates.
+    """
+
+
+class RetainTests:
+    def test_retained(self, world: World) -> None:
+        """
+        publish(retain=) retains the newest update of each topic and key, without an owner, and subscribers
+        receive it as any other.
+        """
+        member = world.join()
+        world.publish("a", "b", retain="k")
+        world.publish("c", topics=["news", "sport"], retain="l", private=True, event="kind", retry=1.5)
+        assert member.texts == ["a", "b"]
+        retained = world.hub.retained
+        assert retained is not None
+        assert retained.find("news", "k") == Retained(2, ("news",), False, "k", None, inf, b"data: b\n\n")
+        assert retained.find("sport", "l") == Retained(
+            3, ("news", "sport"), True, "l", None, inf, b"retry: 1500\nevent: kind\ndata: c\n\n"
+        )
+        assert (world.hub.metrics().retained, world.hub.metrics().retained_bytes) == (3, retained.size)
+
+    def test_time(self, world: World) -> None:
+        """
+        publish(retain_for=) retains an update for a number of seconds, also in the metrics.
+        """
+        world.publish("a", retain="k", retain_for=60)
+        world.reactor.advance(59.5)
+        assert world.join().texts == ["a"]
+        world.reactor.advance(0.5)
+        assert world.hub.metrics().retained == 0
+        assert world.join().texts == []
+
+    def test_unretain(self, world: World) -> None:
+        """
+        unretain() removes a key under its topics, notifies their subscribers, and returns the ID; the same
+        call with the same ID is a no-op.
+        """
+        member, private = world.join(), world.join(Access("news", private="news"))
+        world.publish("a", topics=["news", "sport"], retain="k")
+        assert result_of(world.hub.unretain("news", "k", id="7")) == "7"
+        assert result_of(world.hub.unretain("news", "k", id="7")) == "7"
+        assert member.events[1:] == [ServerSentEvent("k", "unretain", "7")]
+        retained = world.hub.retained
+        assert retained is not None
+        assert (retained.find("news", "k"), retained.count) == (None, 1)
+        made = result_of(world.hub.unretain(["news", "sport"], "k", private=True))
+        assert private.last_event_id == made
+        assert len(member.events) == 2
+        assert retained.count == 0
+
+    def test_unretain_first(self, new_world: Callable[..., World]) -> None:
+        """
+        unretain() may be the first use of a hub, and fails, since nothing is retained.
+        """
+        world = new_world()
+        with pytest.raises(NotRetained, match="no update with the key 'k' is retained under news"):
+            result_of(world.hub.unretain("news", "k"))
+
+    def test_not_retained(self, world: World) -> None:
+        """
+        The Deferred of unretain() fails with NotRetained if nothing is retained, and nothing is sent; the hub
+        has no problem.
+        """
+        member = world.join()
+        with pytest.raises(NotRetained) as caught:
+            result_of(world.hub.unretain(["news", "sport"], "k"))
+        assert (caught.value.topics, caught.value.key) == (("news", "sport"), "k")
+        assert (member.texts, world.hub.metrics().published, world.hub.problem) == ([], 0, None)
+
+    def test_full(self, new_world: Callable[..., World]) -> None:
+        """
+        The Deferred of publish() fails with RetainedFull if the journal has no room; nothing is sent, the hub
+        has no problem, and what is retained can be replaced and removed.
+        """
+        world = new_world(bounds={"max_retained": 2})
+        member = world.join()
+        world.publish("1", retain="a")
+        world.publish("2", retain="b")
+        with pytest.raises(RetainedFull, match="no room for this one; unretain some"):
+            world.publish("3", retain="c")
+        assert (member.texts, world.hub.problem) == (["1", "2"], None)
+        world.publish("4", retain="a")
+        result_of(world.hub.unretain("news", "b"))
+        world.publish("5", retain="c")
+        world.publish("6")
+        assert world.join().texts == ["4", "5"]
+
+    @pytest.mark.slow
+    def test_too_many_keys(self, new_world: Callable[..., World]) -> None:
+        """
+        A publisher that invents a key for each update is refused at the default limits with a clear error,
+        and nothing that was retained is lost.
+        """
+        world = new_world()
+        outcomes: list[Any] = []
+        for number in range(100_000):
+            world.hub.publish("news", "x", id=f"{number}", retain=f"{number}").addBoth(outcomes.append)
+            if number % 1000 == 0:
+                world.reactor.run_soon()
+        refused = [each for each in outcomes if not isinstance(each, str)]
+        accepted = len(outcomes) - len(refused)
+        assert refused and {type(each.value) for each in refused} == {RetainedFull}
+        assert outcomes[:accepted] == [f"{number}" for number in range(accepted)]
+        metrics = world.hub.metrics()
+        assert (metrics.retained, metrics.published, world.hub.problem) == (accepted, accepted, None)
+        assert 60_000 < accepted and metrics.retained_bytes <= 2**26
+        retained = world.hub.retained
+        assert retained is not None
+        assert all(retained.find("news", f"{number}") is not None for number in range(accepted))
+        assert world.publish("again", retain="0")
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"retain": ""}, InvalidField, "retain: a retained update needs a key that is not empty"),
+            ({"retain": "a\nb"}, InvalidField, "retain: "),
+            ({"retain": "x" * 2**20}, InvalidField, "retain: has more than 1024 bytes"),
+            ({"retain": 7}, TypeError, "retain must be str, not int"),
+            ({"retain": True}, TypeError, "retain must be str, not bool"),
+            ({"retain": b"x"}, TypeError, "retain must be str, not bytes"),
+            ({"retain_for": 60}, ValueError, "retain_for needs a key"),
+            ({"retain": "x", "retain_for": 0}, ValueError, "retain_for must be a positive number of seconds"),
+            ({"retain": "x", "retain_for": inf}, ValueError, "retain_for must be a positive number"),
+            ({"retain": "x", "retain_for": 10**400}, ValueError, "retain_for must be a positive number"),
+            ({"retain": "x", "retain_for": "60"}, TypeError, "retain_for must be a number of seconds"),
+            ({"retain": "x", "retain_for": True}, TypeError, "retain_for must be a number of seconds"),
+            ({"retain": "x", "event": "unretain"}, InvalidField, "removes a key, which must be its data"),
+        ],
+    )
+    def test_invalid(
+        self, world: World, options: dict[str, Any], error: type[Exception], message: str
+    ) -> None:
+        """
+        An invalid key or time is refused at once with an error that names the parameter, and nothing is
+        recorded.
+        """
+        with pytest.raises(error, match=message) as caught:
+            world.hub.publish("news", "data", **options)
+        assert len(str(caught.value)) < 200
+        assert (world.hub.metrics().published, world.hub.metrics().retained) == (0, 0)
+
+    @pytest.mark.parametrize(
+        ("key", "error", "message"),
+        [
+            ("", InvalidField, "retain: a retained update needs a key"),
+            ("a\nb", InvalidField, "retain: "),
+            ("x" * 2**20, InvalidField, "retain: has more than 1024 bytes"),
+            (7, TypeError, "retain must be str, not int"),
+            (None, TypeError, "retain must be str, not NoneType"),
+        ],
+    )
+    def test_invalid_removal(self, world: World, key: Any, error: type[Exception], message: str) -> None:
+        """
+        An invalid key to remove is refused at once, with the error that retaining it has.
+        """
+        with pytest.raises(error, match=message):
+            world.hub.unretain("news", key)
+        with pytest.raises(InvalidField, match="stands for all topics"):
+            world.hub.unretain("*", "k")
+        with pytest.raises(InvalidField, match="id"):
+            world.hub.unretain("news", "k", id="")
+
+    def test_unsupported(self, new_world: Callable[..., World]) -> None:
+        """
+        A hub whose journal retains no updates refuses to retain and to remove at once, and publishes others.
+        """
+        world = new_world(journal=ForgetfulJournal(reactor=FakeReactor()))
+        assert world.hub.retained is None
+        for refuse in (
+            lambda: world.hub.publish("news", "x", retain="k"),
+            lambda: world.hub.unretain("news", "k"),
+            lambda: world.hub.publish_update(
+                Update("news", ServerSentEvent("x", id="1"), retention=Retention("k"))
+            ),
+        ):
+            with pytest.raises(RetainUnsupported, match="does not retain updates; use one that provides"):
+                refuse()
+        assert world.publish("x", id="7") == ["7"]
+        assert (world.hub.metrics().retained, world.hub.metrics().retained_bytes) == (0, 0)
+
+    def test_stopped(self, world: World) -> None:
+        """
+        A hub that has stopped refuses to retain and to remove.
+        """
+        world.publish("a", retain="k")
+        result_of(world.hub.stop())
+        for refused in (world.hub.publish("news", "b", retain="k"), world.hub.unretain("news", "k")):
+            with pytest.raises(HubStopped):
+                result_of(refused)
+
+    def test_slow_append(self, scripted: World) -> None:
+        """
+        A journal that refuses an update later fails the Deferred then, and the hub has no problem.
+        """
+        journal = journal_of(scripted)
+        result_of(scripted.hub.start())
+        journal.held.add("append")
+        outcomes = [
+            outcome_of(scripted.hub.unretain("news", "k")),
+            outcome_of(scripted.hub.publish("news", "x", retain="k", id="7")),
+        ]
+        assert outcomes == [[], []]
+        journal.release("append")
+        assert [type(outcome[0]) for outcome in outcomes] == [NotRetained, str]
+        assert scripted.hub.problem is None
+
+    @pytest.mark.parametrize("limit", ["7", 1.5, True])
+    def test_limit_of_wrong_type(self, limit: Any) -> None:
+        """
+        A limit of bytes that is not a whole number is refused.
+        """
+        with pytest.raises(TypeError, match="max_retained_bytes_per_stream must be a whole number"):
+            Hub(max_retained_bytes_per_stream=limit)
 
 
 class EphemeralTests:
@@ -1062,6 +1289,28 @@ class ThreadTests:
         future = threaded.hub.publish_from_thread("*", "a")
         self.make_calls(threaded)
         assert isinstance(future.exception(0), InvalidField)
+
+    def test_retain(self, threaded: World) -> None:
+        """
+        publish_from_thread(retain=, retain_for=) retains; its future has the errors of publish().
+        """
+        future = threaded.hub.publish_from_thread("news", "a", retain="k", retain_for=60)
+        self.make_calls(threaded)
+        assert future.result(0)
+        assert threaded.hub.retained is not None
+        row = threaded.hub.retained.find("news", "k")
+        assert row is not None and row.expires < inf
+        for options, error in (
+            ({"retain": ""}, InvalidField),
+            ({"retain": 7}, TypeError),
+            ({"retain_for": 60}, ValueError),
+            ({"retain": "k", "event": "unretain"}, InvalidField),
+            ({"retain": "no", "event": "unretain", "data": "no"}, NotRetained),
+        ):
+            arguments: dict[str, Any] = {"topics": "news", "data": "x", **options}
+            future = threaded.hub.publish_from_thread(**arguments)
+            self.make_calls(threaded)
+            assert isinstance(future.exception(0), error)
 
     def test_failing_journal(self, threaded: World) -> None:
         """

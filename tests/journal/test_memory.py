@@ -12,10 +12,11 @@ import pytest_twisted
 
 from tests.fakes import FakeReactor
 from tests.journal.journals import Subject, memory, update
-from txsse import MemoryJournal
+from txsse import MemoryJournal, NotRetained, RetainedFull
 from txsse.journal import memory as journal_module
 from txsse.journal import window as recent_module
 from txsse.journal.position import OLDEST
+from txsse.testing.journal_contract.retained_subject import make_removal, make_retained
 
 
 class MemoryJournalTests:
@@ -26,7 +27,9 @@ class MemoryJournalTests:
         with pytest.raises(AssertionError, match="has not been started"):
             MemoryJournal().find("1")
 
-    @pytest.mark.parametrize("name", ["max_count", "max_bytes", "max_age"])
+    @pytest.mark.parametrize(
+        "name", ["max_count", "max_bytes", "max_age", "max_retained", "max_retained_bytes"]
+    )
     @pytest.mark.parametrize("bound", [0, -1, float("nan")])
     def test_limit_of_zero_or_less(self, name: str, bound: float) -> None:
         """
@@ -35,6 +38,15 @@ class MemoryJournalTests:
         bounds: dict[str, Any] = {name: bound}
         with pytest.raises(ValueError, match=f"{name} must be more than 0, not {bound}"):
             MemoryJournal(**bounds)
+
+    @pytest.mark.parametrize("name", ["max_retained", "max_retained_bytes"])
+    @pytest.mark.parametrize("bound", ["7", None, True])
+    def test_limit_of_wrong_type(self, name: str, bound: Any) -> None:
+        """
+        A limit of retained updates that is not a number raises TypeError with its name.
+        """
+        with pytest.raises(TypeError, match=f"{name} must be a number, not "):
+            MemoryJournal(**{name: bound})
 
     @pytest_twisted.ensureDeferred
     async def test_smallest_limits(self) -> None:
@@ -240,3 +252,95 @@ class MemoryJournalTests:
         await subject.append("1")
         reactor.advance(60)
         assert await subject.find("1") is None
+
+
+class RetainedTests:
+    @pytest_twisted.ensureDeferred
+    async def test_refused(self) -> None:
+        """
+        A refused update is neither recorded nor retained, and the next one gets the next position.
+        """
+        subject = memory(max_retained=1)
+        follower = await subject.start()
+        await subject.journal.append(make_retained("1", "a"))
+        for refused, error in (
+            (make_retained("2", "b"), RetainedFull),
+            (make_removal("3", "b"), NotRetained),
+        ):
+            with pytest.raises(error):
+                await subject.journal.append(refused)
+            with pytest.raises(error):
+                await subject.journal.append_many([update("4"), refused, make_removal("5", "a")])
+        assert await subject.append("6") == [2]
+        assert [each.id for _, each in follower.given] == ["1", "6"]
+        assert [row.key for _, row in subject.journal.retained.read_now(None, 0, 2).entries] == ["a"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_repetition(self) -> None:
+        """
+        An update that is a no-op retains and removes nothing, and is not refused.
+        """
+        subject = memory(max_retained=1)
+        await subject.start()
+        removal = make_removal("2", "a")
+        retained = make_retained("1", "a")
+        assert await subject.journal.append(retained) == 1
+        assert await subject.journal.append(removal) == 2
+        assert await subject.journal.append(make_retained("3", "b")) == 3
+        assert await subject.journal.append(retained) == 1
+        assert await subject.journal.append(removal) == 2
+        assert await subject.journal.append_many([retained, removal, retained]) == [1, 2, 1]
+        assert subject.journal.retained.find("news", "b") is not None
+        assert subject.journal.retained.count == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_repetitions_in_a_batch(self) -> None:
+        """
+        In a batch, an update that is equal to the newest before it with its ID is a no-op; of A, B, B and A
+        with one ID, three are recorded and retained.
+        """
+        subject = memory()
+        follower = await subject.start()
+        await subject.append("0")
+        abba = [make_retained("1", "a", data) for data in "ABBA"]
+        batch = [update("0"), *abba, update("0"), make_removal("2", "a"), make_removal("2", "a"), update("3")]
+        assert await subject.journal.append_many(batch) == [1, 2, 3, 3, 4, 1, 5, 5, 6]
+        assert [position for position, _ in follower.given] == [1, 2, 3, 4, 5, 6]
+        assert subject.journal.retained.is_empty
+        assert await subject.journal.append_many([update("0"), abba[1]]) == [1, 7]
+        assert subject.journal.retained.find("news", "a").frame == b"data: B\n\n"
+
+    @pytest_twisted.ensureDeferred
+    async def test_repetition_of_a_dropped_update(self) -> None:
+        """
+        A batch that is larger than max_count keeps its repetitions as no-ops, and the limit of retained
+        updates.
+        """
+        subject = memory(max_count=2, max_retained=1)
+        await subject.start()
+        await subject.append("0")
+        first = make_retained("1", "a")
+        batch = [update("0"), first, make_removal("2", "a"), make_retained("3", "b"), update("4"), first]
+        assert await subject.journal.append_many([*batch, update("0")]) == [1, 2, 3, 4, 5, 2, 1]
+        assert subject.journal.retained.count == 1
+        assert await subject.ids_after(OLDEST) == ["3", "4"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_expiry_during_a_batch(self) -> None:
+        """
+        A batch is recorded as a whole, even if an update that it removes expires while it is recorded.
+        """
+        subject = memory()
+        follower = await subject.start()
+        await subject.journal.append(make_retained("1", "a", seconds=10))
+        follower.update_appended = lambda entry: subject.advance(10)  # type: ignore[method-assign]
+        batch = [make_retained("2", "b", seconds=5), make_removal("3", "a"), make_removal("4", "b")]
+        assert await subject.journal.append_many(batch) == [2, 3, 4]
+        assert subject.journal.retained.count == 0
+
+    def test_not_started(self) -> None:
+        """
+        A batch for a memory journal that has not been started raises an error that says so.
+        """
+        with pytest.raises(AssertionError, match="has not been started"):
+            MemoryJournal().append_many([make_retained("1", "a")])

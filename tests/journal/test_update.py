@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from txsse import InvalidField, ServerSentEvent, Update
+from txsse import InvalidField, ServerSentEvent, Update, encode_event
 from txsse.journal import update as update_module
+from txsse.journal.retention import Retention
 from txsse.journal.update import EphemeralUpdate
 
 
@@ -131,6 +132,94 @@ class UpdateTests:
         """
         assert repr(Update(["a", "b"], event("7", "secret"))) == "<Update 7 to a, b>"
         assert repr(Update("a", event("7"), private=True)) == "<Update 7 to a private>"
+        retained = Update("a", event("7", "secret"), retention=Retention("secret", 60, "secret"))
+        assert repr(retained) == "<Update 7 to a>"
+
+
+class RetentionTests:
+    def test_retained(self) -> None:
+        """
+        An update has its retention; without one, it is not retained.
+        """
+        retention = Retention("x", 60.0)
+        update = Update("a", event(), retention=retention)
+        assert update.retention is retention
+        assert not update.unretains
+        assert Update("a", event()).retention is None
+
+    def test_wrong_type(self) -> None:
+        """
+        A retention of another type raises TypeError with an example.
+        """
+        with pytest.raises(
+            TypeError, match=r"retention must be a Retention, such as Retention\('device-7'\)"
+        ):
+            Update("a", event(), retention="x")  # type: ignore[arg-type]
+
+    def test_unretains(self) -> None:
+        """
+        An update of the type unretain whose data is the key removes it; without a retention, it is an update
+        like any other.
+        """
+        removal = ServerSentEvent("x", "unretain", "1")
+        assert Update("a", removal, retention=Retention("x", None, "me")).unretains
+        assert not Update("a", removal).unretains
+        assert not Update("a", removal._replace(event="Unretain"), retention=Retention("x")).unretains
+
+    @pytest.mark.parametrize(
+        ("data", "retention"), [("y", Retention("x")), ("", Retention("x")), ("x", Retention("x", 60))]
+    )
+    def test_ambiguous_removal(self, data: str, retention: Retention) -> None:
+        """
+        An update of the type unretain raises InvalidField if its data is not the key, or if it has a time.
+        """
+        with pytest.raises(InvalidField, match="must be its data, and has no time") as caught:
+            Update("a", ServerSentEvent(data, "unretain", "1"), retention=retention)
+        assert caught.value.field == "retain"
+
+    def test_subject(self) -> None:
+        """
+        The subject of a retained update, and of its removal, is its first topic and its key; that of other
+        updates is their first topic, and differs from all keys.
+        """
+        retained = Update(["a", "b"], event("1"), retention=Retention("x", 60, "me"))
+        removal = Update("a", ServerSentEvent("x", "unretain", "2"), retention=Retention("x"))
+        assert retained.subject == removal.subject == ("key", "a", "x")
+        subjects = [
+            Update(topics, event(), retention=retention).subject
+            for topics, retention in (
+                (["a", "b"], None),
+                ("b", None),
+                ("a", Retention("a")),
+                ("a", Retention("x")),
+                ("b", Retention("x")),
+            )
+        ]
+        assert len(set(subjects)) == len(subjects)
+        assert Update(["a", "b"], event()).subject == EphemeralUpdate("a", ServerSentEvent("x")).subject
+
+    @pytest.mark.parametrize("id", ["1", "ü", "data", "a: b", "id: 1", "x" * 1024])
+    @pytest.mark.parametrize("retry", [None, 0, 1.5])
+    @pytest.mark.parametrize("kind", [None, "kind", "id: 1"])
+    @pytest.mark.parametrize("data", ["", "x", "id: 1\nid: 1", "\n\nid: 1\n"])
+    def test_frame_without_id(self, id: str, retry: float | None, kind: str | None, data: str) -> None:
+        """
+        The frame without the ID is that of the same event without an ID, also if a field looks like the ID.
+        """
+        made = ServerSentEvent(data, kind, id, retry)
+        frame = Update("a", made).frame_without_id
+        assert frame == encode_event(made._replace(id=None))
+
+    def test_equality(self) -> None:
+        """
+        Two updates with different retentions are not equal: the journal records both.
+        """
+        retentions = [None, Retention("x"), Retention("y"), Retention("x", 60), Retention("x", None, "me")]
+        updates = [Update("a", event(), retention=each) for each in retentions]
+        for index, one in enumerate(updates):
+            assert [one == other for other in updates] == [index == other for other in range(len(updates))]
+        assert hash(updates[3]) == hash(Update("a", event(), retention=Retention("x", 60.0)))
+        assert updates[3] == Update("a", event(), retention=Retention("x", 60.0))
 
 
 class EphemeralUpdateTests:

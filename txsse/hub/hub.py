@@ -24,7 +24,7 @@ from txsse._serialize import to_text
 from txsse._threads import check_thread, get_ident, refuse, threadable
 from txsse._typing import AnyReactor
 from txsse._unhandled import Unhandled
-from txsse.errors import HubStopped, JournalFailed
+from txsse.errors import HubStopped, JournalFailed, NotRetained, RetainedFull
 from txsse.hub.admission import Admission
 from txsse.hub.callbacks import Callbacks
 from txsse.hub.cut_off import CutOff
@@ -186,7 +186,11 @@ class Hub:
         self._counters = Counters()
         self._failures = RateLimitedLog(_log)
         self._unhandled = Unhandled(
-            RateLimitedLog(_log, burst=1, interval=_UNHANDLED_INTERVAL), JournalFailed, HubStopped
+            RateLimitedLog(_log, burst=1, interval=_UNHANDLED_INTERVAL),
+            JournalFailed,
+            HubStopped,
+            RetainedFull,
+            NotRetained,
         )
         self._distribution: Distribution | None = None
         self._max_retained_bytes = max_retained_bytes_per_stream
@@ -293,10 +297,14 @@ class Hub:
         :raises RetainUnsupported: as :meth:`publish` does, like :exc:`InvalidField`.
         """
         check_thread(self._reactor(), "hub.unretain")
+        # First, because its errors name the key, and those of the event its data.
+        retention = Retention(key)
         distribution = self._use()
         removal = ServerSentEvent(key, UNRETAIN_TYPE, distribution.ids.next() if id is None else id)
         return self._publishing.publish(
-            Update(topics, removal, private=private, retention=Retention(key)), distribution
+            Update(topics, removal, private=private, retention=retention),
+            distribution,
+            called="hub.unretain",
         )
 
     def publish_update(self, update: Update, *, while_draining: bool = False) -> Deferred[str]:

@@ -38,12 +38,18 @@ class Publishing:
         self._settled: Waiters[None] = Waiters()
 
     def publish(
-        self, update: Update, distribution: Distribution, *, while_draining: bool = False
+        self,
+        update: Update,
+        distribution: Distribution,
+        *,
+        while_draining: bool = False,
+        called: str = "hub.publish",
     ) -> Deferred[str]:
         """
         Append an update to the journal.
 
         :param while_draining: whether to accept it also while the hub drains, and whatever its size.
+        :param called: the method that was called, for the log.
         :returns: a Deferred that fires with the update's ID.
         """
         if update.retention is not None and distribution.retained is None:
@@ -52,7 +58,7 @@ class Publishing:
             if len(update.frame) > self._max_update_size:
                 raise UpdateTooLarge(len(update.frame), self._max_update_size)
             if self._lifecycle.is_stopping:
-                return self._unhandled.watch(fail(HubStopped()), "hub.publish")
+                return self._unhandled.watch(fail(HubStopped()), called)
         elif self._ended:
             return fail(HubStopped())
         if distribution.started:
@@ -74,7 +80,7 @@ class Publishing:
             self._was_recorded,
             self._was_not_recorded,
             callbackArgs=(update.id, distribution),
-            errbackArgs=(recorded, distribution),
+            errbackArgs=(recorded, distribution, called),
         )
 
     def publish_ephemeral(self, update: EphemeralUpdate, distribution: Distribution) -> None:
@@ -110,10 +116,10 @@ class Publishing:
         return id
 
     def _was_not_recorded(
-        self, failure: Failure, recorded: Deferred[int], distribution: Distribution
+        self, failure: Failure, recorded: Deferred[int], distribution: Distribution, called: str
     ) -> Failure:
         self._was_answered()
-        self._unhandled.watch(recorded, "hub.publish")
+        self._unhandled.watch(recorded, called)
         return distribution.problem.failed(failure)
 
     def _was_answered(self) -> None:

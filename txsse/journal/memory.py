@@ -104,44 +104,64 @@ class MemoryJournal:
         """
         Record an update. The Deferred has already fired.
         """
-        assert self._follower is not None, "the journal has not been started"
-        recent, now = self._recent, self._now()
-        known = recent.find_equal(update, now)
+        now = self._now()
+        known = self._recent.find_equal(update, now)
         if known is not None:
             return succeed(known)
         if update.retention is not None:
             refused = self.retained.refusal([update])
             if refused is not None:
                 return fail(refused)
-            self.retained.apply(recent.head + 1, update)
-        entry = recent.add(recent.head + 1, update, now)
-        self._follower.update_appended(entry)
-        return succeed(entry[0])
+        return succeed(self._record(update, now))
 
     def append_many(self, updates: Sequence[Update]) -> Deferred[list[int]]:
         """
         Record several updates. The Deferred has already fired.
         """
         check_batch(updates)
-        refused = self.retained.refusal(self._without_repetitions(updates))
+        now = self._now()
+        # The position of each update that is recorded already. By ID: where in the batch the newest update
+        # is, and for each update, where the first of those is that are equal.
+        known: dict[int, int] = {}
+        newest: dict[str, int] = {}
+        origins: list[int] = []
+        for index, update in enumerate(updates):
+            origin = newest.get(update.id)
+            if origin is not None and updates[origin] == update:
+                origins.append(origin)
+                continue
+            position = self._recent.find_equal(update, now) if origin is None else None
+            if position is not None:
+                known[index] = position
+            newest[update.id] = index
+            origins.append(index)
+        new = [
+            update
+            for index, update in enumerate(updates)
+            if update.retention is not None and origins[index] == index and index not in known
+        ]
+        refused = self.retained.refusal(new) if new else None
         if refused is not None:
             return fail(refused)
-        return succeed([cast(int, self.append(update).result) for update in updates])
+        # From here on, nothing is refused, even if a retained update expires meanwhile.
+        positions: list[int] = []
+        for index, update in enumerate(updates):
+            if origins[index] < index:
+                positions.append(positions[origins[index]])
+            elif index in known:
+                positions.append(known[index])
+            else:
+                positions.append(self._record(update, now))
+        return succeed(positions)
 
-    def _without_repetitions(self, updates: Sequence[Update]) -> list[Update]:
-        """
-        Return the retained and removing updates of a batch that will not be no-ops.
-        """
-        now = self._now()
-        newest: dict[str, Update] = {}
-        found: list[Update] = []
-        for update in updates if any(each.retention for each in updates) else ():
-            earlier = newest.get(update.id)
-            newest[update.id] = update
-            is_known = self._recent.find_equal(update, now) is not None if earlier is None else False
-            if earlier != update and not is_known and update.retention is not None:
-                found.append(update)
-        return found
+    def _record(self, update: Update, now: float) -> int:
+        assert self._follower is not None, "the journal has not been started"
+        position = self._recent.head + 1
+        if update.retention is not None:
+            self.retained.apply(position, update)
+        entry = self._recent.add(position, update, now)
+        self._follower.update_appended(entry)
+        return position
 
     def find(self, id: str) -> Deferred[int | None]:
         """

@@ -28,6 +28,9 @@ DEFAULT_MAX_RETAINED_BYTES = 64 * 1024 * 1024
 # A list of positions is not compacted before more than this number of them are no longer used.
 _GONE = 64
 
+# How many expired updates are dropped at once: it takes about 5 ms, and the others wait for the next call.
+_STEP = 256
+
 
 class _Topic:
     """
@@ -63,7 +66,7 @@ class RetainedUpdates:
         max_count: int = DEFAULT_MAX_RETAINED,
         max_bytes: int = DEFAULT_MAX_RETAINED_BYTES,
     ) -> None:
-        self.count = self.size = 0
+        self._count = self._size = 0
         self.changed_at = 0
         self.max_count = max_count
         self.max_bytes = max_bytes
@@ -84,6 +87,24 @@ class RetainedUpdates:
         """
         return not self._rows
 
+    @property
+    def count(self) -> int:
+        """
+        How many there are: an update that is retained under two topics counts twice.
+
+        Expired updates are dropped in steps, at the calls of this object, and count until then.
+        """
+        self._drop_expired()
+        return self._count
+
+    @property
+    def size(self) -> int:
+        """
+        Their approximate size, in bytes, as :attr:`count` counts them.
+        """
+        self._drop_expired()
+        return self._size
+
     def topics(self) -> Iterable[str]:
         """
         Return the topics under which updates are retained.
@@ -96,13 +117,20 @@ class RetainedUpdates:
         Return the retained update of a topic and a key.
         """
         self._drop_expired()
+        return self._find(topic, key)
+
+    def _find(self, topic: str, key: str) -> Retained | None:
         of_topic = self._topics.get(topic)
         position = None if of_topic is None else of_topic.keys.get(key)
-        return None if position is None else self._rows[position]
+        row = None if position is None else self._rows[position]
+        return None if row is None or self._is_expired(row) else row
+
+    def _is_expired(self, row: Retained) -> bool:
+        return row.expires < math.inf and row.expires <= self._now()
 
     def owned(self, owner: str) -> int:
         """
-        Return how many retained updates have an owner.
+        Return how many retained updates have an owner, as :attr:`count` counts them.
         """
         self._drop_expired()
         return self._owned[owner]
@@ -126,6 +154,8 @@ class RetainedUpdates:
             if size >= PAGE_BYTES or len(entries) == PAGE_COUNT:
                 return RetainedPage(entries, entries[-1][0])
             row = self._rows[position]
+            if self._is_expired(row):
+                continue
             entries.append((position, row))
             size += len(row.frame)
         return RetainedPage(entries, up_to)
@@ -134,18 +164,26 @@ class RetainedUpdates:
         """
         Return why updates cannot be appended one after the other; ``None`` if they can.
         """
-        self._drop_expired()
-        if len(updates) == 1 and len(updates[0].topics) == 1:
-            return self._refusal_of(updates[0])
-        count, size = self.count, self.size
+        # The usual case is one update with one topic.
+        is_single = len(updates) == 1 and len(updates[0].topics) == 1
+        while True:
+            self._drop_expired()
+            refused = self._refusal_of(updates[0]) if is_single else self._refusal(updates)
+            # Expired updates make room.
+            if not isinstance(refused, RetainedFull) or not self._has_expired():
+                return refused
+
+    def _refusal(self, updates: Sequence[Update]) -> RetainedFull | NotRetained | None:
+        count, size = self._count, self._size
         changed: dict[tuple[str, str], int] = {}
         for update in updates:
             if update.retention is None:
                 continue
             key, has_removed, is_new, grows = update.retention.key, False, False, False
+            cost = _size_of(update, key)
             for topic in update.topics:
                 before = changed[topic, key] if (topic, key) in changed else self._size_at(topic, key)
-                after = _size_under(topic, update, key)
+                after = cost and cost + _length(topic)
                 has_removed, is_new = has_removed or before > 0, is_new or before == 0
                 grows = grows or after > before
                 count += (after > 0) - (before > 0)
@@ -159,27 +197,21 @@ class RetainedUpdates:
         return None
 
     def _refusal_of(self, update: Update) -> RetainedFull | NotRetained | None:
-        """
-        Return the same as :meth:`refusal` for the usual case: one update with one topic.
-        """
         if update.retention is None:
             return None
         (topic,), key = update.topics, update.retention.key
-        before = self._size_at(topic, key)
-        after = _size_under(topic, update, key)
-        if after == 0:
-            return None if before else NotRetained(update.topics, key)
-        is_full = before == 0 and self.count >= self.max_count
-        if is_full or (after > before and self.size + after - before > self.max_bytes):
-            return RetainedFull(self.max_count, self.max_bytes)
-        return None
+        row, cost = self._find(topic, key), _size_of(update, key)
+        if not cost:
+            return NotRetained(update.topics, key) if row is None else None
+        if row is None:
+            is_full = self._count >= self.max_count or self._size + cost + _length(topic) > self.max_bytes
+        else:
+            is_full = cost > row.size and self._size + cost - row.size > self.max_bytes
+        return RetainedFull(self.max_count, self.max_bytes) if is_full else None
 
     def _size_at(self, topic: str, key: str) -> int:
-        of_topic = self._topics.get(topic)
-        position = None if of_topic is None else of_topic.keys.get(key)
-        if of_topic is None or position is None:
-            return 0
-        return self._rows[position].size + of_topic.length
+        found = self._find(topic, key)
+        return 0 if found is None else found.size + _length(topic)
 
     def apply(self, position: int, update: Update, now: float | None = None) -> None:
         """
@@ -192,11 +224,14 @@ class RetainedUpdates:
         if retention is None:
             return
         self.changed_at = position
-        for topic in update.topics:
-            self._remove(topic, retention.key)
+        if len(update.topics) == 1:
+            self._remove_one(update.topics[0], retention.key)
+        else:
+            self._remove(update.topics, retention.key)
         if not update.unretains:
-            begin = self._now() if now is None else now
-            expires = math.inf if retention.seconds is None else begin + retention.seconds
+            expires = math.inf
+            if retention.seconds is not None:
+                expires = (self._now() if now is None else now) + retention.seconds
             self._add(
                 Retained(
                     position,
@@ -226,18 +261,16 @@ class RetainedUpdates:
         :param rows: the updates, in any order. Those with one position are one update under several topics.
         :param changed_at: a position that is not before the newest change.
         """
-        together: dict[int, Retained] = {}
+        together: dict[int, tuple[Retained, list[str]]] = {}
         for row in rows:
-            known = together.get(row.position)
-            together[row.position] = (
-                row if known is None else replace(row, topics=(*known.topics, *row.topics))
-            )
-        self.count = self.size = 0
+            together.setdefault(row.position, (row, []))[1].extend(row.topics)
+        self._count = self._size = 0
         self._rows, self._positions, self._topics, self._expiries = {}, [], {}, []
         self._owned.clear()
         self.changed_at = changed_at
-        for _, row in sorted(together.items()):
-            self._add(row)
+        for position in sorted(together):
+            row, topics = together[position]
+            self._add(row if len(topics) == 1 else replace(row, topics=tuple(topics)))
 
     def _add(self, row: Retained) -> None:
         position, key, size = row.position, row.key, row.size
@@ -249,50 +282,84 @@ class RetainedUpdates:
                 of_topic = self._topics[topic] = _Topic(_length(topic))
             of_topic.keys[key] = position
             of_topic.positions.append(position)
-            self.size += size + of_topic.length
-        self.count += len(row.topics)
+            self._size += size + of_topic.length
+        self._count += len(row.topics)
         if row.owner is not None:
             self._owned[row.owner] += len(row.topics)
         if row.expires < math.inf:
             heapq.heappush(self._expiries, (row.expires, position))
 
-    def _remove(self, topic: str, key: str) -> None:
+    def _remove(self, topics: Iterable[str], key: str) -> None:
+        """
+        Remove what is retained under topics with a key.
+        """
+        # Together by position: one by one, an update with 10,000 topics would take seconds.
+        removed: dict[int, set[str]] = {}
+        for topic in topics:
+            position = self._forget(topic, key)
+            if position is not None:
+                removed.setdefault(position, set()).add(topic)
+        for position, of_row in removed.items():
+            self._remove_from_row(position, of_row)
+
+    def _remove_one(self, topic: str, key: str) -> None:
+        """
+        Remove what is retained under one topic with a key.
+        """
+        position = self._forget(topic, key)
+        if position is not None:
+            self._remove_from_row(position, (topic,))
+
+    def _forget(self, topic: str, key: str) -> int | None:
+        """
+        Remove a key from a topic's index, and return the position of its update.
+        """
         of_topic = self._topics.get(topic)
         position = None if of_topic is None else of_topic.keys.pop(key, None)
         if of_topic is None or position is None:
-            return
-        row = self._rows[position]
-        self.count -= 1
-        self.size -= row.size + of_topic.length
-        if row.owner is not None:
-            self._owned[row.owner] -= 1
-            if not self._owned[row.owner]:
-                del self._owned[row.owner]
-        if len(row.topics) > 1:
-            # It keeps its place, in the order of the positions.
-            self._rows[position] = replace(row, topics=tuple(each for each in row.topics if each != topic))
-        else:
-            del self._rows[position]
-            if len(self._positions) > 2 * len(self._rows) + _GONE:
-                self._positions = list(self._rows)
+            return None
         if not of_topic.keys:
             del self._topics[topic]
         elif len(of_topic.positions) > 2 * len(of_topic.keys) + _GONE:
             of_topic.positions = list(of_topic.keys.values())
+        return position
+
+    def _remove_from_row(self, position: int, topics: Collection[str]) -> None:
+        row = self._rows[position]
+        self._count -= len(topics)
+        self._size -= len(topics) * row.size + sum(map(_length, topics))
+        if row.owner is not None:
+            self._owned[row.owner] -= len(topics)
+            if not self._owned[row.owner]:
+                del self._owned[row.owner]
+        if len(row.topics) > len(topics):
+            # It keeps its place, in the order of the positions.
+            left = tuple(topic for topic in row.topics if topic not in topics)
+            self._rows[position] = replace(row, topics=left)
+        else:
+            del self._rows[position]
+            if len(self._positions) > 2 * len(self._rows) + _GONE:
+                self._positions = list(self._rows)
         if len(self._expiries) > 2 * len(self._rows) + _GONE:
             self._expiries = [each for each in self._expiries if each[1] in self._rows]
             heapq.heapify(self._expiries)
 
+    def _has_expired(self) -> bool:
+        return bool(self._expiries) and self._expiries[0][0] <= self._now()
+
     def _drop_expired(self) -> None:
+        """
+        Drop expired updates, but at most some at once, to not block the reactor.
+        """
         if not self._expiries:
             return
-        now = self._now()
-        while self._expiries and self._expiries[0][0] <= now:
+        now, dropped = self._now(), 0
+        while dropped < _STEP and self._expiries and self._expiries[0][0] <= now:
             _, position = heapq.heappop(self._expiries)
             row = self._rows.get(position)
-            for topic in () if row is None else row.topics:
-                assert row is not None
-                self._remove(topic, row.key)
+            if row is not None:
+                self._remove(row.topics, row.key)
+                dropped += len(row.topics)
 
     def _positions_after(self, topics: Collection[str] | None, after: int) -> Iterator[int]:
         """
@@ -311,15 +378,14 @@ class RetainedUpdates:
                 yield position
 
 
-def _size_under(topic: str, update: Update, key: str) -> int:
+def _size_of(update: Update, key: str) -> int:
     """
-    Return the size of an update if it is retained under a topic; 0 for an update that removes a key.
+    Return the size of an update under one topic, without the topic's name; 0 for one that removes a key.
     """
     if update.unretains:
         return 0
     # The line with its ID is not stored.
-    size = len(update.frame) - len("id: \n") - _length(update.id)
-    return size_under_one_topic(key, size) + _length(topic)
+    return size_under_one_topic(key, len(update.frame) - len("id: \n") - _length(update.id))
 
 
 def _length(text: str) -> int:

@@ -34,8 +34,8 @@ class Retention:
     :ivar seconds: for how long, in seconds; ``None`` until another update replaces it or it is removed.
     :ivar owner: who counts as its publisher, for a quota; ``None`` for none.
     :raises InvalidField: for a key that is empty, has more than ``MAX_KEY_BYTES`` bytes, or cannot be the
-        data of an event.
-    :raises TypeError: for a key that is not a string, and for a time that is not a number.
+        data of an event; and for an owner that has no UTF-8 form.
+    :raises TypeError: for a key or an owner that is not a string, and for a time that is not a number.
     :raises ValueError: for a time that is not positive and finite.
     """
 
@@ -55,14 +55,19 @@ class Retention:
             raise InvalidField("retain", f"has more than {MAX_KEY_BYTES} bytes")
         if self.seconds is not None:
             check_number("retain_for", self.seconds, "a number of seconds")
-            if not 0 < self.seconds < inf:
-                raise ValueError(f"retain_for must be a positive number of seconds, not {self.seconds!r}")
             # One type for all journals: an int and an equal float are the same time.
-            object.__setattr__(self, "seconds", float(self.seconds))
+            try:
+                seconds = float(self.seconds)
+            except OverflowError:
+                seconds = inf
+            if not 0 < seconds < inf:
+                raise ValueError(f"retain_for must be a positive number of seconds, not {seconds!r}")
+            object.__setattr__(self, "seconds", seconds)
+        if self.owner is not None:
+            # Such as the subject of a token: a journal writes it as UTF-8.
+            object.__setattr__(self, "owner", check_text("owner", self.owner))
 
 
-# The same keys are published again and again.
-@lru_cache(maxsize=4096)
 def to_retention(retain: str | None, retain_for: float | None) -> Retention | None:
     """
     Return the retention for the parameters of a publication; ``None`` for an update that is not retained.
@@ -70,7 +75,15 @@ def to_retention(retain: str | None, retain_for: float | None) -> Retention | No
     :raises ValueError: for a time without a key; otherwise as :class:`Retention` does.
     """
     if retain is not None:
-        return Retention(retain, retain_for)
+        try:
+            return _known(retain, retain_for)
+        except TypeError:
+            # A value that is not hashable. This raises the error that names it.
+            return Retention(retain, retain_for)
     if retain_for is not None:
         raise ValueError("retain_for needs a key: publish(..., retain='device-7', retain_for=60)")
     return None
+
+
+# The same keys are published again and again. A bool is not the equal int.
+_known = lru_cache(maxsize=4096, typed=True)(Retention)

@@ -41,7 +41,7 @@ class Update:
     :raises InvalidField: if it has no topic, or a topic is ``*`` or has a lone surrogate; if a client could
         not send the id back, because it is empty, has spaces around it, or is longer than ``MAX_ID_BYTES``;
         if the id has another meaning, because it is ``earliest`` or begins with ``#``; if it is retained, has
-        the type ``unretain``, and its data is not the key.
+        the type ``unretain``, and its data is not the key, or it has a time.
     :raises TypeError: if a topic is not a string.
     """
 
@@ -91,6 +91,9 @@ class Update:
         """
         The event as sent on the wire, without its ID: a client that receives it does not resume after it.
         """
+        if self.event.retry is None:
+            id = self.id
+            return self.frame[len("id: \n") + (len(id) if id.isascii() else len(id.encode())) :]
         # Only the reconnection time, which is a number, is before the ID.
         return self.frame.replace(b"id: %b\n" % self.id.encode(), b"", 1)
 
@@ -145,7 +148,8 @@ def _check_retention(retention: Retention, event: ServerSentEvent) -> None:
         raise wrong_type("retention", retention, "a Retention, such as Retention('device-7')")
     if event.event == UNRETAIN_TYPE and (event.data != retention.key or retention.seconds is not None):
         raise InvalidField(
-            "retain", f"an update of the type {UNRETAIN_TYPE!r} removes a key, which must be its data"
+            "retain",
+            f"an update of the type {UNRETAIN_TYPE!r} removes a key, which must be its data, and has no time",
         )
 
 

@@ -59,6 +59,7 @@ class ToyTests:
                 "the journal has no max_bytes",
                 "the journal has no max_age",
                 "the journal has no revocations",
+                "the journal retains no updates",
             )
 
     def test_hub(self, plain: Wire, tmp_path: Path) -> None:
