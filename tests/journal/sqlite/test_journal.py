@@ -24,8 +24,7 @@ from tests.waiting import until
 from txsse import Hub, JournalFailed, Update
 from txsse.journal.page import Entry
 from txsse.journal.position import OLDEST
-from txsse.journal.sqlite import SQLiteJournal
-from txsse.journal.sqlite import journal as sqlite_module
+from txsse.journal.sqlite import SQLiteJournal, waiting_updates
 from txsse.journal.sqlite.database import Database
 from txsse.journal.sqlite.retention import Retention
 
@@ -640,7 +639,7 @@ class TroubleTests:
         await subject.start()
         await subject.journal.stop()
         with closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA user_version = 5")
+            connection.execute("PRAGMA user_version = 6")
         assert "was made by a newer version of txsse" in await problem_of(subject.start())
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA user_version = 1")
@@ -921,7 +920,7 @@ class BatchTests:
         """
         A batch is recorded in one transaction, however many updates waited before it.
         """
-        monkeypatch.setattr(sqlite_module, "MAX_BATCH_COUNT", 3)
+        monkeypatch.setattr(waiting_updates, "MAX_BATCH_COUNT", 3)
         subject = sqlite(tmp_path / "a.sqlite")
         await subject.start()
         batches: list[list[str]] = []

@@ -12,6 +12,7 @@ from typing import cast
 from zlib import crc32
 
 from txsse.journal.page import Entry
+from txsse.journal.retention import Retention
 from txsse.journal.update import Update
 from txsse.protocol.event import ServerSentEvent
 
@@ -29,13 +30,14 @@ CREATE TABLE updates (
     id BLOB NOT NULL,
     topics BLOB NOT NULL,
     type BLOB,
+    retention BLOB,
     data BLOB NOT NULL,
     superseded INTEGER NOT NULL,
     UNIQUE (id, superseded)
 )
 """
 
-COLUMNS = "position, time, checksum, private, retry, id, topics, type, data"
+COLUMNS = "position, time, checksum, private, retry, id, topics, type, retention, data"
 
 # The size of a row in the file in addition to its text, in bytes.
 _OVERHEAD = 100
@@ -45,16 +47,16 @@ _OVERHEAD = 100
 # deleted.
 SIZE = (
     "coalesce(length(id), 0) + coalesce(length(topics), 0) + coalesce(length(type), 0) + "
-    f"coalesce(length(data), 0) + {_OVERHEAD}"
+    f"coalesce(length(retention), 0) + coalesce(length(data), 0) + {_OVERHEAD}"
 )
 
 # Position, time, private, retry, and the lengths of the texts, so that moving a byte from one text to the
-# next changes the checksum.
+# next changes the checksum. The retention is the last text.
 _FIXED = Struct("<qdbdiiii")
 
 _NO_RETRY = -1.0
 
-Row = tuple[int, float, int, int, float | None, bytes, bytes, bytes | None, bytes]
+Row = tuple[int, float, int, int, float | None, bytes, bytes, bytes | None, bytes | None, bytes]
 
 
 def encode(position: int, time: float, update: Update) -> tuple[Row, int]:
@@ -67,9 +69,13 @@ def encode(position: int, time: float, update: Update) -> tuple[Row, int]:
     type = None if kind is None else kind.encode()
     data = text.encode()
     private = 1 if update.private else 0
-    checksum = _checksum(position, time, private, retry, id, topics, type, data)
     size = len(id) + len(topics) + len(data) + _OVERHEAD + (len(type) if type else 0)
-    return (position, time, checksum, private, retry, id, topics, type, data), size
+    retention = None
+    if update.retention is not None:
+        retention = _retention_to_json(update.retention)
+        size += len(retention)
+    checksum = _checksum(position, time, private, retry, id, topics, type, retention, data)
+    return (position, time, checksum, private, retry, id, topics, type, retention, data), size
 
 
 def encode_all(first: int, batch: Sequence[tuple[Update, float]]) -> tuple[list[Row], int]:
@@ -92,12 +98,18 @@ def decode(row: tuple[object, ...]) -> tuple[Entry, float] | None:
     Return the update in a row, with its position and time; ``None`` for a damaged row.
     """
     # A check of each column would cost more than the exception of a rare damaged row.
-    position, time, checksum, private, retry, id, topics, type, data = cast(Row, row)
+    position, time, checksum, private, retry, id, topics, type, retention, data = cast(Row, row)
     try:
-        if _checksum(position, time, private, retry, id, topics, type, data) != checksum:
+        if _checksum(position, time, private, retry, id, topics, type, retention, data) != checksum:
             return None
         event = ServerSentEvent(data.decode(), None if type is None else type.decode(), id.decode(), retry)
-        return (position, Update(json.loads(topics), event, private=bool(private))), time
+        update = Update(
+            json.loads(topics),
+            event,
+            private=bool(private),
+            retention=None if retention is None else Retention(*json.loads(retention)),
+        )
+        return (position, update), time
     except (AttributeError, TypeError, ValueError, error):
         # Damage may leave values of any type in any column.
         return None
@@ -118,6 +130,7 @@ def _checksum(
     id: bytes,
     topics: bytes,
     type: bytes | None,
+    retention: bytes | None,
     data: bytes,
 ) -> int:
     fixed = _FIXED.pack(
@@ -130,7 +143,12 @@ def _checksum(
         -1 if type is None else len(type),
         len(data),
     )
-    return crc32(data, crc32(fixed + id + topics + (type or b"")))
+    checksum = crc32(data, crc32(fixed + id + topics + (type or b"")))
+    return checksum if retention is None else crc32(retention, checksum)
+
+
+def _retention_to_json(retention: Retention) -> bytes:
+    return json.dumps((retention.key, retention.seconds, retention.owner)).encode()
 
 
 # Most updates are published to the same few topics.

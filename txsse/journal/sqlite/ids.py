@@ -18,7 +18,9 @@ from txsse.journal.sqlite.table_scan import verified
 
 __all__ = ["earliest", "find", "insert", "insert_all", "newest", "repeated", "supersede"]
 
-_INSERT = "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id, superseded) DO NOTHING"
+_INSERT = (
+    "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id, superseded) DO NOTHING"
+)
 
 _SUPERSEDED = (
     "SELECT position, superseded FROM updates WHERE id = ? AND superseded > ? ORDER BY superseded LIMIT 1"
