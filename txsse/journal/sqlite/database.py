@@ -130,7 +130,7 @@ class Database(AppendingFile):
                 mark(connection, self.head)
                 connection.execute("DELETE FROM updates WHERE position > ?", [self.head])
                 connection.execute("DELETE FROM probe")
-                self._retained.delete_damaged(connection)
+                self._retained.repair(connection)
 
         self._write(record)
         self._files.note(self.head)

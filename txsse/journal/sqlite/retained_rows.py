@@ -16,14 +16,14 @@ from twisted.logger import Logger
 
 from txsse.errors import NotRetained, RetainedFull
 from txsse.journal.base import not_started
-from txsse.journal.retained import size_under_one_topic
+from txsse.journal.retained import Retained, size_under_one_topic
 from txsse.journal.retained_updates import DEFAULT_MAX_RETAINED, DEFAULT_MAX_RETAINED_BYTES, RetainedUpdates
 from txsse.journal.sqlite.retained_table import (
-    delete_misplaced,
     delete_rows,
     expired_rows,
     put,
     remove,
+    rewrite,
     scan,
     size_at,
 )
@@ -59,7 +59,7 @@ DEFAULT_RETAINED_BOUNDS = RetainedBounds()
 @dataclass(frozen=True, slots=True)
 class RetainedChange:
     """
-    What an update changes.
+    The effect of an update on the rows.
 
     :ivar frame: the event as sent on the wire, without its ID; empty if the update removes rows.
     :ivar count: by how much the number of rows grows.
@@ -85,7 +85,8 @@ class RetainedRows:
         self.count = self.bytes = 0
         self._path = path
         self._bounds = bounds
-        self._damaged: list[int] = []
+        # All readable rows, if the table is damaged.
+        self._readable: list[Retained] | None = None
         self._has_logged = False
 
     def load(self, connection: sqlite3.Connection, now: float) -> RetainedUpdates:
@@ -102,18 +103,23 @@ class RetainedRows:
         if any(row.expires <= now for row in found.rows):
             # Their rows are deleted in steps. In memory, dropping many at once would block the reactor.
             loaded.restore([row for row in found.rows if row.expires > now], loaded.changed_at)
-        self._damaged = found.damaged
-        if found.damaged or found.is_torn:
-            self._log_damage()
+        self._readable = found.rows if found.is_damaged else None
+        if found.is_damaged and not self._has_logged:
+            self._has_logged = True
+            _log.error(
+                "{path}: records of retained updates are damaged, and those that cannot be read are skipped; "
+                "publish these updates again, with their keys",
+                path=self._path,
+            )
         return loaded
 
-    def delete_damaged(self, connection: sqlite3.Connection) -> None:
+    def repair(self, connection: sqlite3.Connection) -> None:
         """
-        Delete the damaged rows that :meth:`load` skipped.
+        Write all rows again that :meth:`load` has read, if the table or one of its indexes is damaged.
         """
-        delete_rows(connection, self._damaged)
-        if delete_misplaced(connection):
-            self._log_damage()
+        readable, self._readable = self._readable, None
+        if readable is not None:
+            rewrite(connection, readable)
 
     def save(self) -> tuple[int, int]:
         """
@@ -216,12 +222,3 @@ class RetainedRows:
             self.bytes -= row.bytes
             return 0
         return row.bytes
-
-    def _log_damage(self) -> None:
-        if not self._has_logged:
-            self._has_logged = True
-            _log.error(
-                "{path}: records of retained updates are damaged and are skipped; publish these updates "
-                "again, with their keys",
-                path=self._path,
-            )

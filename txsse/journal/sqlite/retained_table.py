@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
 from zlib import crc32
 
 from txsse.journal.retained import Retained, size_under_one_topic
 from txsse.journal.sqlite.codec import sum_of
+from txsse.journal.sqlite.errors import is_damage
 from txsse.journal.sqlite.table_scan import rows_after
 from txsse.journal.update import Update
 
@@ -20,11 +21,11 @@ __all__ = [
     "RetainedScan",
     "Size",
     "copy_retained",
-    "delete_misplaced",
     "delete_rows",
     "expired_rows",
     "put",
     "remove",
+    "rewrite",
     "scan",
     "size_at",
 ]
@@ -44,14 +45,17 @@ CREATE TABLE retained (
     topic BLOB NOT NULL,
     key BLOB NOT NULL,
     owner BLOB,
-    frame BLOB NOT NULL,
-    UNIQUE (topic, key)
+    frame BLOB NOT NULL
 )
 """,
+    "CREATE UNIQUE INDEX retained_by_name ON retained (topic, key)",
     "CREATE INDEX retained_by_expiry ON retained (expires) WHERE expires IS NOT NULL",
 )
 
 _COLUMNS = "number, position, expires, checksum, private, place, topic, key, owner, frame"
+
+# Whether statements find the row by its topic and key: text is read as bytes, but is not equal to them.
+_IS_FOUND = "typeof(topic) = 'blob' AND typeof(key) = 'blob'"
 
 # The size of a row, as RetainedUpdates computes it. SQLite takes the lengths from the row's header, and
 # checks them against the row's place in the file, so a damaged row cannot claim any size.
@@ -69,8 +73,9 @@ _REPLACE = (
     "owner = excluded.owner, frame = excluded.frame"
 )
 
-# Numbers beyond this are not read. SQLite gives new rows the next number, so only damage produces them.
-_MOST = 2**62
+# The content of both indexes, which is read without the rows.
+_NAMES = f"SELECT number, topic, key, {_IS_FOUND} FROM retained INDEXED BY retained_by_name"
+_TIMES = "SELECT number, expires FROM retained INDEXED BY retained_by_expiry WHERE expires IS NOT NULL"
 
 # An owner comes from the token of a publisher, in whose JSON a lone surrogate is possible.
 _SURROGATES = "surrogatepass"
@@ -94,14 +99,13 @@ class RetainedScan(NamedTuple):
     """
     The rows of the table.
 
-    :ivar rows: the undamaged rows, each with one topic: of several with one topic and key, the newest.
-    :ivar damaged: the numbers of the other rows that can be read.
-    :ivar is_torn: whether SQLite could not read some rows.
+    :ivar rows: the undamaged rows, each with one topic: of several with one topic and key, the newest. They
+        are in the order of their positions and topics.
+    :ivar is_damaged: whether other rows exist, SQLite could not read some, or an index differs from the rows.
     """
 
     rows: list[Retained]
-    damaged: list[int]
-    is_torn: bool
+    is_damaged: bool
 
 
 def scan(connection: sqlite3.Connection) -> RetainedScan:
@@ -109,25 +113,61 @@ def scan(connection: sqlite3.Connection) -> RetainedScan:
     Read the whole table, and skip the rows that SQLite cannot read.
     """
     found: dict[tuple[str, str], tuple[int, Retained, int]] = {}
-    damaged: list[int] = []
-    errors: list[sqlite3.Error] = []
-    for row in rows_after(connection, _COLUMNS, 0, table="retained", skipped=errors.append):
-        decoded = _decode(row)
+    damaged: list[object] = []
+    columns = f"{_COLUMNS}, {_IS_FOUND}"
+    for *row, is_found in rows_after(connection, columns, 0, table="retained", skipped=damaged.append):
+        decoded = _decode(row) if is_found else None
         if decoded is None:
             damaged.append(row[0])
             continue
         retained, place = decoded
         name = retained.topics[0], retained.key
         known = found.get(name)
-        # Two rows with one name: the index was damaged when the later one was inserted.
         if known is not None:
-            older, newer = sorted((known, (row[0], retained, place)), key=lambda each: each[1].position)
-            damaged.append(older[0])
-            found[name] = newer
-        else:
-            found[name] = row[0], retained, place
+            # The index was damaged when the later one was inserted.
+            damaged.append(row[0])
+        if known is None or known[1].position < retained.position:
+            found[name] = cast(int, row[0]), retained, place
     ordered = sorted(found.values(), key=lambda each: (each[1].position, each[2]))
-    return RetainedScan([retained for _, retained, _ in ordered], damaged, bool(errors))
+    is_damaged = bool(damaged) or not _agree(connection, ordered)
+    return RetainedScan([retained for _, retained, _ in ordered], is_damaged)
+
+
+def _agree(connection: sqlite3.Connection, found: Iterable[tuple[int, Retained, int]]) -> bool:
+    """
+    Return whether the indexes have exactly these rows.
+
+    A row that an index lacks could neither be replaced nor removed, and would be back after a restart.
+    """
+    names: set[object] = set()
+    times: set[object] = set()
+    for number, row, _ in found:
+        names.add((number, row.topics[0].encode(), row.key.encode(), 1))
+        if row.expires < math.inf:
+            times.add((number, row.expires))
+    try:
+        return all(
+            len(entries := connection.execute(query).fetchall()) == len(rows) and rows == set(entries)
+            for query, rows in ((_NAMES, names), (_TIMES, times))
+        )
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        return False
+
+
+def rewrite(connection: sqlite3.Connection, rows: Iterable[Retained]) -> None:
+    """
+    Replace all rows, also those that cannot be read, and thereby the indexes.
+
+    :param rows: rows with one topic each, in the order of their positions and topics.
+    """
+    connection.execute("DELETE FROM retained")
+    for place, row in enumerate(rows):
+        expires = None if row.expires == math.inf else row.expires
+        _write(
+            connection, row.position, row.topics, row.private, row.key, row.owner, row.frame, expires, place
+        )
 
 
 def put(
@@ -142,11 +182,32 @@ def put(
     """
     retention = update.retention
     assert retention is not None
-    key, private = retention.key.encode(), 1 if update.private else 0
-    owner = None if retention.owner is None else retention.owner.encode(errors=_SURROGATES)
+    _write(
+        connection, position, update.topics, update.private, retention.key, retention.owner, frame, expires, 0
+    )
+
+
+def _write(
+    connection: sqlite3.Connection,
+    position: int,
+    topics: Iterable[str],
+    is_private: bool,
+    key: str,
+    owner: str | None,
+    frame: bytes,
+    expires: float | None,
+    first: int,
+) -> None:
+    """
+    Insert or replace the rows of an update.
+
+    :param first: the place of the first topic.
+    """
+    private = 1 if is_private else 0
+    owner_bytes = None if owner is None else owner.encode(errors=_SURROGATES)
     rows = []
-    for place, topic in enumerate(update.topics):
-        texts = topic.encode(), key, owner, frame
+    for place, topic in enumerate(topics, first):
+        texts = topic.encode(), key.encode(), owner_bytes, frame
         checksum = _checksum(position, expires, private, place, *texts)
         rows.append((None, position, expires, checksum, private, place, *texts))
     connection.executemany(_INSERT + _REPLACE, rows)
@@ -195,19 +256,6 @@ def delete_rows(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:
     connection.executemany("DELETE FROM retained WHERE number = ?", ([number] for number in numbers))
 
 
-def delete_misplaced(connection: sqlite3.Connection) -> int:
-    """
-    Delete the rows whose numbers are damaged so that :func:`scan` does not read them.
-
-    :returns: how many there were.
-    """
-    before, after = (
-        connection.execute(f"DELETE FROM retained WHERE number {side} ?", [end]).rowcount
-        for side, end in (("<", 1), (">", _MOST))
-    )
-    return before + after
-
-
 def copy_retained(damaged: sqlite3.Connection, fresh: sqlite3.Connection) -> None:
     """
     Copy the undamaged rows of a damaged database into an empty table.
@@ -218,7 +266,7 @@ def copy_retained(damaged: sqlite3.Connection, fresh: sqlite3.Connection) -> Non
             fresh.execute(f"{_INSERT}{_REPLACE} WHERE excluded.position > retained.position", (None, *row))
 
 
-def _decode(row: tuple[object, ...]) -> tuple[Retained, int] | None:
+def _decode(row: Sequence[object]) -> tuple[Retained, int] | None:
     """
     Return the retained update in a row, with the place of its topic; ``None`` for a damaged row.
     """
