@@ -7,6 +7,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
+from gc import collect
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
@@ -213,6 +214,22 @@ class RestartTests:
         await stopping
         assert not subject.journal._worker.is_running
         assert subject.journal._tidying is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_started_again_after_a_stop_by_a_publisher(
+        self, new: Callable[..., Subject], failures: list[LogEvent]
+    ) -> None:
+        """
+        A journal that was stopped as soon as an update was recorded can be started again, and works.
+        """
+        subject = new()
+        await subject.start()
+        await subject.append("1")
+        await subject.journal.stop()
+        await subject.start()
+        await subject.append("2", "3")
+        collect()
+        assert not failures
 
     @pytest_twisted.ensureDeferred
     async def test_id_of_several_updates(self, new: Callable[..., Subject]) -> None:

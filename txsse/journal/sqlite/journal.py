@@ -339,7 +339,8 @@ class SQLiteJournal:
         self._committing = False
         self._commit()
         if not self._committing and self._idle is not None:
-            self._idle.callback(None)
+            idle, self._idle = self._idle, None
+            idle.callback(None)
 
     # These are called at intervals.
 
