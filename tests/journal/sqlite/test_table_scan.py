@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -250,9 +250,10 @@ class WronglyLinkedDisk(BrokenDisk):
         self.first = first
         self.queries = 0
 
-    def execute(self, query: str, values: list[int]) -> Any:
+    def execute(self, *arguments: object) -> Any:
+        _, values = arguments
         self.queries += 1
-        self.rows = self.read(*values)
+        self.rows = self.read(*cast("list[int]", values))
         return self
 
     def read(self, begin: int, up_to: int, limit: int) -> Iterator[tuple[int]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 from zlib import crc32
 
 from txsse.journal.retained import Retained, size_under_one_topic
@@ -115,8 +115,8 @@ def scan(connection: sqlite3.Connection) -> RetainedScan:
     found: dict[tuple[str, str], tuple[int, Retained, int]] = {}
     damaged: list[object] = []
     columns = f"{_COLUMNS}, {_IS_FOUND}"
-    for *row, is_found in rows_after(connection, columns, 0, table="retained", skipped=damaged.append):
-        decoded = _decode(row) if is_found else None
+    for row in rows_after(connection, columns, 0, table="retained", skipped=damaged.append):
+        decoded = _decode(row[:-1]) if row[-1] else None
         if decoded is None:
             damaged.append(row[0])
             continue
@@ -127,7 +127,7 @@ def scan(connection: sqlite3.Connection) -> RetainedScan:
             # The index was damaged when the later one was inserted.
             damaged.append(row[0])
         if known is None or known[1].position < retained.position:
-            found[name] = cast(int, row[0]), retained, place
+            found[name] = row[0], retained, place
     ordered = sorted(found.values(), key=lambda each: (each[1].position, each[2]))
     is_damaged = bool(damaged) or not _agree(connection, ordered)
     return RetainedScan([retained for _, retained, _ in ordered], is_damaged)
@@ -260,10 +260,11 @@ def copy_retained(damaged: sqlite3.Connection, fresh: sqlite3.Connection) -> Non
     """
     Copy the undamaged rows of a damaged database into an empty table.
     """
-    for number, *row in rows_after(damaged, _COLUMNS, 0, table="retained"):
-        if _decode((number, *row)) is not None:
-            # A damaged table may have a number twice.
-            fresh.execute(f"{_INSERT}{_REPLACE} WHERE excluded.position > retained.position", (None, *row))
+    for row in rows_after(damaged, _COLUMNS, 0, table="retained"):
+        if _decode(row) is not None:
+            # A damaged table may have a number twice, so the rows get new ones.
+            values = (None, *row[1:])
+            fresh.execute(f"{_INSERT}{_REPLACE} WHERE excluded.position > retained.position", values)
 
 
 def _decode(row: Sequence[object]) -> tuple[Retained, int] | None:
