@@ -116,7 +116,9 @@ def scan(connection: sqlite3.Connection) -> RetainedScan:
     damaged: list[object] = []
     columns = f"{_COLUMNS}, {_IS_FOUND}"
     for row in rows_after(connection, columns, 0, table="retained", skipped=damaged.append):
-        decoded = _decode(row[:-1]) if row[-1] else None
+        values: list[object] = [*row]
+        is_found = values.pop()
+        decoded = _decode(values) if is_found else None
         if decoded is None:
             damaged.append(row[0])
             continue
