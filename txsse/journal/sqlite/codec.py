@@ -48,8 +48,8 @@ CREATE TABLE updates (
 )
 """
 
-# The columns of a row without a retention, and all columns. A row without a retention is inserted without this
-# column: a parameter for it would make the insertion a tenth slower.
+# The columns of a row without a retention, and all columns. A row without a retention is inserted without
+# this column: a parameter for it would make the insertion a tenth slower.
 PLAIN_COLUMNS = "position, time, checksum, private, retry, id, topics, type, data"
 COLUMNS = f"{PLAIN_COLUMNS}, retention"
 
