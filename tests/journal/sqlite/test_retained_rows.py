@@ -315,6 +315,21 @@ class TransactionTests:
         assert len(follower.given) == 4
 
     @pytest_twisted.ensureDeferred
+    async def test_refused_while_the_disk_is_full(self, new: Callable[..., Subject]) -> None:
+        """
+        An update that is refused does not end the problem of a full disk, as nothing was written.
+        """
+        subject = new(max_retained=1)
+        await subject.start()
+        await publish(subject, retained("a"))
+        connection = subject.journal._database._connection
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+        assert "the disk is full" in await problem_of(subject.append("1", data="x" * 20_000))
+        assert await publish(subject, retained("b", "x" * 40_000)) == [RetainedFull]
+        assert "the disk is full" in str(subject.journal.problem)
+
+    @pytest_twisted.ensureDeferred
     async def test_large(self, new: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
         """
         An update is retained under many topics, and each row counts for the checkpoints.

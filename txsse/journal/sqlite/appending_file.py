@@ -101,7 +101,13 @@ class AppendingFile(DatabaseFile):
         size = sum(count * len(update.frame) for count, (update, _) in zip(rows, batch, strict=True))
         self.repeated = set()
         append = partial(self._append_wholes, more=more)
-        return self._commit(lambda: self._attempt(append, batch), sum(rows), size)
+        return self._commit(
+            lambda: self._attempt(append, batch),
+            sum(rows),
+            size,
+            # A refusal does not show that the disk has room.
+            has_written=lambda results: any(isinstance(each, int) for each in results),
+        )
 
     def _append_all(self, batch: _Batch) -> list[int]:
         positions = self._attempt(self._append_new, batch)
