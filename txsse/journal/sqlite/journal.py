@@ -271,12 +271,12 @@ class SQLiteJournal:
         return open_journal(self._database, now, secret, count=RECENT_COUNT, size=self._recent_bytes)
 
     def _append(self, batch: list[Waiting]) -> tuple[Sequence[Appended], set[str]]:
+        database = self._database
         updates = [(each.update, each.time) for each in batch]
         if any(update.retention is not None for update, _ in updates):
-            return self._database.append_retaining(
-                updates, [each.more for each in batch]
-            ), self._database.repeated
-        return self._database.append(updates), self._database.repeated
+            results = database.append_retaining(updates, [each.more for each in batch])
+            return results, database.repeated
+        return database.append(updates), database.repeated
 
     # These are called in the reactor's thread, with the results.
 
