@@ -272,6 +272,16 @@ class RetainedUpdates:
             row, topics = together[position]
             self._add(row if len(topics) == 1 else replace(row, topics=tuple(topics)))
 
+    def adopt(self, loaded: RetainedUpdates) -> None:
+        """
+        Replace all by those of another object, at once: a journal may restore many of them in a thread.
+
+        :param loaded: the object, which must not be used afterwards.
+        """
+        self.count, self.size, self.changed_at = loaded.count, loaded.size, loaded.changed_at
+        self._rows, self._positions, self._topics = loaded._rows, loaded._positions, loaded._topics
+        self._owned, self._expiries = loaded._owned, loaded._expiries
+
     def _add(self, row: Retained) -> None:
         position, key, size = row.position, row.key, row.size
         self._rows[position] = row

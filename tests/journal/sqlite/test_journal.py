@@ -7,6 +7,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
+from gc import collect
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
@@ -24,8 +25,7 @@ from tests.waiting import until
 from txsse import Hub, JournalFailed, Update
 from txsse.journal.page import Entry
 from txsse.journal.position import OLDEST
-from txsse.journal.sqlite import SQLiteJournal
-from txsse.journal.sqlite import journal as sqlite_module
+from txsse.journal.sqlite import SQLiteJournal, waiting_updates
 from txsse.journal.sqlite.database import Database
 from txsse.journal.sqlite.retention import Retention
 
@@ -214,6 +214,25 @@ class RestartTests:
         await stopping
         assert not subject.journal._worker.is_running
         assert subject.journal._tidying is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_started_again_after_a_stop_by_a_publisher(
+        self, new: Callable[..., Subject], failures: list[LogEvent]
+    ) -> None:
+        """
+        A journal that was stopped as soon as an update was recorded can be started again, and works.
+        """
+        subject = new()
+        await subject.start()
+        await subject.append("1")
+        await subject.journal.stop()
+        await subject.start()
+        for id in ("2", "3"):
+            await subject.append(id)
+            # The failure was in a callback after the publisher's. The thread forgets a result with the next.
+            await deferLater(reactor, 0.0)
+        collect()
+        assert not failures
 
     @pytest_twisted.ensureDeferred
     async def test_id_of_several_updates(self, new: Callable[..., Subject]) -> None:
@@ -640,7 +659,7 @@ class TroubleTests:
         await subject.start()
         await subject.journal.stop()
         with closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA user_version = 5")
+            connection.execute("PRAGMA user_version = 6")
         assert "was made by a newer version of txsse" in await problem_of(subject.start())
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA user_version = 1")
@@ -921,7 +940,7 @@ class BatchTests:
         """
         A batch is recorded in one transaction, however many updates waited before it.
         """
-        monkeypatch.setattr(sqlite_module, "MAX_BATCH_COUNT", 3)
+        monkeypatch.setattr(waiting_updates, "MAX_BATCH_COUNT", 3)
         subject = sqlite(tmp_path / "a.sqlite")
         await subject.start()
         batches: list[list[str]] = []

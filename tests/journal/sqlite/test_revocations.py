@@ -217,9 +217,9 @@ class FileTests:
         await subject.journal.stop()
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("DROP TABLE revocations")
-            connection.execute("PRAGMA user_version = 3")
+            connection.execute("PRAGMA user_version = 4")
         problem = await problem_of(subject.start())
-        assert "was made by an older version of txsse (its schema is 3; this version reads 4)" in problem
+        assert "was made by an older version of txsse (its schema is 4; this version reads 5)" in problem
 
     @pytest.mark.parametrize("suffix", ["", "-wal", "-head"])
     @pytest_twisted.ensureDeferred

@@ -5,11 +5,11 @@ Tests of reading a journal's file: damage is skipped, other errors are raised.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -238,7 +238,51 @@ class DamagedDisk(BrokenDisk):
         raise error
 
 
+class WronglyLinkedDisk(BrokenDisk):
+    """
+    A fake connection to a file in which each query returns an early row, and then fails, up to a key.
+
+    :param first: the first key after the damage.
+    :ivar queries: the number of queries.
+    """
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.queries = 0
+
+    def execute(self, *arguments: object) -> Any:
+        _, values = arguments
+        self.queries += 1
+        self.rows = self.read(*cast("list[int]", values))
+        return self
+
+    def read(self, begin: int, up_to: int, limit: int) -> Iterator[tuple[int]]:
+        if begin >= self.first:
+            yield from [(key,) for key in range(begin, min(self.first + 3, up_to + 1))]
+            return
+        yield (-(2**61),)
+        DamagedDisk().execute()
+
+    def __iter__(self) -> Iterator[tuple[int]]:
+        return self.rows
+
+    def fetchone(self) -> tuple[int] | None:
+        return next(self.rows, None)
+
+
 class DamageTests:
+    @pytest.mark.parametrize("first", [1, 2**40, 2**62, 2**62 + 1])
+    def test_no_progress(self, first: int) -> None:
+        """
+        If each query returns an early row before it fails, the reading ends after few queries.
+        """
+        disk = WronglyLinkedDisk(first)
+        found = [row[0] for row in rows_after(disk, "x", -(2**62))]  # type: ignore[arg-type]
+        assert found[0] == -(2**61)
+        assert disk.queries < 500
+        disk = WronglyLinkedDisk(10)
+        assert [row[0] for row in rows_after(disk, "x", 8)][-3:] == [10, 11, 12]  # type: ignore[arg-type]
+
     def test_wholly_damaged(self, tmp_path: Path) -> None:
         """
         In a file that is wholly damaged, no update and no visit is found.

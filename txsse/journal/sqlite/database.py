@@ -5,64 +5,61 @@ Reads and writes a journal's SQLite file. All functions block, and must be calle
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from twisted.logger import Logger
 
 from txsse._clock import Seconds
 from txsse.journal.page import Entry, Page
-from txsse.journal.sqlite.codec import encode, encode_all
+from txsse.journal.retained_updates import RetainedUpdates
+from txsse.journal.sqlite.appending_file import AppendingFile
 from txsse.journal.sqlite.damage import Damage
-from txsse.journal.sqlite.database_file import DatabaseFile
-from txsse.journal.sqlite.ids import find, insert, insert_all, newest, repeated, supersede
+from txsse.journal.sqlite.ids import find, repeated
 from txsse.journal.sqlite.pages import read_newest, read_page
-from txsse.journal.sqlite.retention import Bounds, Retention
+from txsse.journal.sqlite.retained_rows import DEFAULT_RETAINED_BOUNDS, RetainedBounds
+from txsse.journal.sqlite.retention import Bounds
 from txsse.journal.sqlite.salvage import copy_readable
 from txsse.journal.sqlite.schema import MOST_VISITS, mark, marked, put_visits, transaction, visits
-from txsse.journal.sqlite.table_scan import survey, verified
+from txsse.journal.sqlite.table_scan import survey
 from txsse.journal.sqlite.write_problem import WriteProblem
-from txsse.journal.update import Update
 
 __all__ = ["Bounds", "Database"]
 
-T = TypeVar("T")
-_Batch = Sequence[tuple[Update, float]]
 _log = Logger()
 # How many rows one transaction of :meth:`Database.tidy` deletes.
 _STEP = 1000
 
 
-class Database(DatabaseFile):
+class Database(AppendingFile):
     """
-    The updates in a SQLite file.
+    The updates in a SQLite file, and what is retained of them.
 
     :param path: the file, which is created if it does not exist.
     :param bounds: the limits of the journal. The oldest updates are dropped first.
+    :param retained_bounds: the limits of the retained updates, none of which is dropped.
     :param synchronous: ``NORMAL`` or ``FULL``, SQLite's setting of that name.
     :param lock_timeout: how long to wait for another process that has the file open, in seconds.
     :param seconds: returns a monotonic time, in seconds.
     :ivar head: the position of the newest update, even if that has been dropped.
     :ivar trouble: the reason why the file cannot be written, if any.
     :ivar damage: the positions that cannot be read.
-    :ivar repeated: the ids in the batch appended last that an older update also has.
     """
 
     def __init__(
-        self, path: Path, bounds: Bounds, *, seconds: Seconds, synchronous: str, lock_timeout: float
+        self,
+        path: Path,
+        bounds: Bounds,
+        retained_bounds: RetainedBounds = DEFAULT_RETAINED_BOUNDS,
+        *,
+        seconds: Seconds,
+        synchronous: str,
+        lock_timeout: float,
     ) -> None:
-        super().__init__(path, synchronous=synchronous, lock_timeout=lock_timeout, seconds=seconds)
+        super().__init__(
+            path, bounds, retained_bounds, seconds=seconds, synchronous=synchronous, lock_timeout=lock_timeout
+        )
         self.damage = Damage(path)
-        self.repeated: set[str] = set()
-        self._retention = Retention(bounds)
-
-    @property
-    def floor(self) -> int:
-        """
-        The position up to which all updates have been dropped.
-        """
-        return self._retention.floor
+        self._loaded: RetainedUpdates | None = None
 
     def open(self, now: float) -> None:
         """
@@ -89,14 +86,32 @@ class Database(DatabaseFile):
         noted = self._files.noted()
         # Without ``-head``, the damaged rows after the last undamaged one count as its successors.
         guessed = found.head + found.damaged if noted is None else found.head
-        head = max(guessed, marked(connection))
+        self._now = now
+        loaded = self._retained.load(connection, now)
+        head = max(guessed, marked(connection), loaded.changed_at)
         self._retention.begin(found.floor if found.count else head, found.count, found.bytes)
         if noted is None and head:
             _log.warn("{path}-head is missing or damaged: updates may have been lost", path=self.path)
         self.head = head if noted is None else max(head, noted)
         if self.head > head:
             self.damage.note(head + 1, self.head)
+        self._has_loaded(loaded)
         self._advance_floor(now)
+
+    def _has_loaded(self, loaded: RetainedUpdates) -> None:
+        # The newest change may have removed a row.
+        loaded.changed_at = self.head
+        self._loaded = loaded
+
+    def take_loaded(self) -> RetainedUpdates | None:
+        """
+        Return all retained updates, once after they have been read from the file; otherwise ``None``.
+
+        They are read when the file is opened, or replaced by a copy without its damaged rows. They include
+        none that was appended since.
+        """
+        loaded, self._loaded = self._loaded, None
+        return loaded
 
     def begin_visit(self, secret: bytes) -> list[tuple[bytes, int]]:
         """
@@ -115,76 +130,12 @@ class Database(DatabaseFile):
                 mark(connection, self.head)
                 connection.execute("DELETE FROM updates WHERE position > ?", [self.head])
                 connection.execute("DELETE FROM probe")
+                self._retained.repair(connection)
 
         self._write(record)
         self._files.note(self.head)
         ends = [begin for _, begin in begun[1:]]
         return [(each, end) for (each, _), end in zip(begun, [*ends, self.head], strict=True)]
-
-    def append(self, batch: _Batch) -> list[int]:
-        """
-        Record updates in one transaction.
-
-        :param batch: updates, with the time of each.
-        :returns: the position of each; for an update that equals the newest one with its id, that one's.
-        :raises JournalFailed: if they cannot be recorded.
-        """
-        size = sum(len(update.frame) for update, _ in batch)
-        self.repeated = set()
-        return self._commit(lambda: self._append_all(batch), len(batch), size)
-
-    def _append_all(self, batch: _Batch) -> list[int]:
-        positions = self._attempt(self._append_new, batch)
-        if positions is not None:
-            return positions
-        return self._attempt(self._append_each, batch)
-
-    def _attempt(self, append: Callable[[sqlite3.Connection, _Batch], T], batch: _Batch) -> T:
-        head, saved = self.head, self._retention.save()
-        try:
-            with transaction(self._opened) as connection:
-                positions = append(connection, batch)
-                if positions is None:
-                    connection.execute("ROLLBACK")
-                else:
-                    self._retention.keep_up(connection, len(batch), self.head)
-        except BaseException:
-            self.head = head
-            self._retention.restore(saved)
-            raise
-        return positions
-
-    def _append_new(self, connection: sqlite3.Connection, batch: _Batch) -> list[int] | None:
-        """
-        Record updates by one statement, if all of their ids are new; otherwise return ``None``.
-        """
-        rows, size = encode_all(self.head + 1, batch)
-        if not insert_all(connection, rows):
-            return None
-        self._has_appended(len(rows), size, batch[-1][1])
-        return [row[0] for row in rows]
-
-    def _append_each(self, connection: sqlite3.Connection, batch: _Batch) -> list[int]:
-        return [self._append(connection, *each) for each in batch]
-
-    def _append(self, connection: sqlite3.Connection, update: Update, now: float) -> int:
-        row, size = encode(self.head + 1, now, update)
-        if not insert(connection, row):
-            id = update.id.encode()
-            known = newest(connection, id)
-            if self.at(known, now) == update:
-                return known
-            supersede(connection, id)
-            insert(connection, row)
-            if known > self.floor:
-                self.repeated.add(update.id)
-        self._has_appended(1, size, now)
-        return self.head
-
-    def _has_appended(self, count: int, size: int, now: float) -> None:
-        self.head += count
-        self._retention.add(count, size)
-        self._advance_floor(now)
 
     def find(self, id: str, now: float) -> int | None:
         """
@@ -192,14 +143,6 @@ class Database(DatabaseFile):
         """
         self._advance_floor(now)
         return find(self._opened, id.encode(), self.floor)
-
-    def at(self, position: int, now: float) -> Update | None:
-        """
-        Return the update at a position; ``None`` if it has been dropped or cannot be read.
-        """
-        self._advance_floor(now)
-        found = verified(self._opened, position) if position > self.floor else None
-        return None if found is None else found[0][1]
 
     def read(self, after: int, now: float) -> Page:
         """
@@ -236,7 +179,7 @@ class Database(DatabaseFile):
 
     def tidy(self, now: float) -> bool:
         """
-        Delete some rows of dropped updates, and check that no file was removed or replaced.
+        Delete some rows of dropped updates and of expired retained ones. Check that no file was replaced.
 
         :returns: whether more rows may remain to be deleted.
         :raises JournalFailed: if the file cannot be written.
@@ -245,22 +188,27 @@ class Database(DatabaseFile):
         self._look_at_files()
         self._advance_floor(now)
         self.damage.forget(self.floor)
-        if self._retention.deleted >= self.floor:
-            return False
+        self._now = now
         try:
+            if self._retention.deleted >= self.floor and not self._write(self._has_expired):
+                return False
             self._write(self._delete_some)
             self._has_committed(_STEP, 0)
         except (sqlite3.Error, OSError) as error:
             raise self.trouble.note(error) from error
         return True
 
+    def _has_expired(self) -> bool:
+        return self._retained.has_expired(self._opened, self._now)
+
     def _delete_some(self) -> None:
-        saved = self._retention.save()
+        saved = self._save()
         try:
-            with transaction(self._opened):
-                self._retention.delete(self._opened, _STEP, self.head)
+            with transaction(self._opened) as connection:
+                self._retention.delete(connection, _STEP, self.head)
+                self._retained.delete_expired(connection, self._now)
         except BaseException:
-            self._retention.restore(saved)
+            self._restore(saved)
             raise
 
     def finish(self) -> None:
@@ -299,12 +247,10 @@ class Database(DatabaseFile):
             self._connect()
         found = survey(self._opened)
         self._retention.begin(self.floor, found.count, found.bytes)
+        self._has_loaded(self._retained.load(self._opened, self._now))
         self.trouble.is_damaged = False
         _log.warn(
             "{path} is now the copy; the damaged file was renamed to {damaged}",
             path=self.path,
             damaged=damaged,
         )
-
-    def _advance_floor(self, now: float) -> None:
-        self._retention.advance(self._opened, self.head, now)

@@ -92,18 +92,27 @@ class DatabaseFile(ABC):
 
         return self._commit(change, 1, size)
 
-    def _commit(self, work: Callable[[], T], count: int, size: int) -> T:
+    def _commit(
+        self,
+        work: Callable[[], T],
+        count: int,
+        size: int,
+        *,
+        has_written: Callable[[T], bool] = lambda result: True,
+    ) -> T:
         """
         Write to the file, and keep track of its errors.
 
         :param count: how many rows are written.
         :param size: their size, in bytes.
+        :param has_written: returns whether the work with this result has written them.
         :raises JournalFailed: if they cannot be recorded.
         """
         try:
             self.trouble.check()
             result = self._write(work)
-            self.trouble.written(size)
+            if has_written(result):
+                self.trouble.written(size)
             self._has_committed(count, size)
         except (sqlite3.Error, OSError) as error:
             raise self.trouble.note(error, size) from error

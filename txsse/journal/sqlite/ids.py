@@ -12,13 +12,20 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from txsse.journal.sqlite.codec import Row
+from txsse.journal.sqlite.codec import COLUMNS, PLAIN_COLUMNS, PlainRow, Row
 from txsse.journal.sqlite.errors import is_damage
 from txsse.journal.sqlite.table_scan import verified
 
 __all__ = ["earliest", "find", "insert", "insert_all", "newest", "repeated", "supersede"]
 
-_INSERT = "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id, superseded) DO NOTHING"
+_NO_CONFLICT = "ON CONFLICT (id, superseded) DO NOTHING"
+_INSERT_PLAIN = (
+    f"INSERT INTO updates ({PLAIN_COLUMNS}, superseded) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0) {_NO_CONFLICT}"
+)
+_INSERT = (
+    f"INSERT INTO updates ({COLUMNS}, superseded) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) {_NO_CONFLICT}"
+)
+_PLAIN_LENGTH = len(PLAIN_COLUMNS.split(","))
 
 _SUPERSEDED = (
     "SELECT position, superseded FROM updates WHERE id = ? AND superseded > ? ORDER BY superseded LIMIT 1"
@@ -27,13 +34,14 @@ _SUPERSEDED = (
 _NEWEST = "SELECT position FROM updates WHERE id = ? AND superseded = 0"
 
 
-def insert_all(connection: sqlite3.Connection, rows: Sequence[Row]) -> bool:
+def insert_all(connection: sqlite3.Connection, rows: Sequence[PlainRow | Row]) -> bool:
     """
     Insert the rows whose ids are not in the table.
 
+    :param rows: rows of updates that are not retained.
     :returns: whether all rows were inserted.
     """
-    return connection.executemany(_INSERT, rows).rowcount == len(rows)
+    return connection.executemany(_INSERT_PLAIN, rows).rowcount == len(rows)
 
 
 def insert(connection: sqlite3.Connection, row: tuple[object, ...]) -> bool:
@@ -43,7 +51,7 @@ def insert(connection: sqlite3.Connection, row: tuple[object, ...]) -> bool:
     :param row: a row as :func:`~txsse.journal.sqlite.codec.encode` returns it, or one that it can decode.
     :returns: whether it was inserted.
     """
-    return bool(connection.execute(_INSERT, row).rowcount)
+    return bool(connection.execute(_INSERT_PLAIN if len(row) == _PLAIN_LENGTH else _INSERT, row).rowcount)
 
 
 def supersede(connection: sqlite3.Connection, id: bytes) -> None:

@@ -5,10 +5,9 @@ The journal in a SQLite file, as its users see it: the part that works in the re
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -20,25 +19,28 @@ from txsse._clock import make_steady, wall_of
 from txsse._randomness import randomness_of
 from txsse._reactor import global_reactor
 from txsse._typing import AnyReactor
+from txsse.errors import JournalFailed
 from txsse.journal.base import (
     DEFAULT_AGE,
-    MAX_BATCH_BYTES,
-    MAX_BATCH_COUNT,
     MAX_PENDING,
     RECENT_BYTES,
     RECENT_COUNT,
     all_of,
-    check_batch,
     check_bounds,
+    check_retained_bounds,
     not_started,
     to_max_age,
-    too_much_pending,
 )
-from txsse.journal.interfaces import IFollower, IJournal
-from txsse.journal.page import Entry, Page
+from txsse.journal.interfaces import IFollower, IRetainingJournal
+from txsse.journal.page import Page
 from txsse.journal.resume_ids import ResumeIds, new_secret
+from txsse.journal.retained_updates import DEFAULT_MAX_RETAINED, DEFAULT_MAX_RETAINED_BYTES, RetainedUpdates
+from txsse.journal.sqlite.appending_file import Appended
 from txsse.journal.sqlite.database import Bounds, Database
+from txsse.journal.sqlite.opening import Opened, open_journal
+from txsse.journal.sqlite.retained_rows import RetainedBounds
 from txsse.journal.sqlite.revocations import SQLiteRevocations
+from txsse.journal.sqlite.waiting_updates import Waiting, WaitingUpdates
 from txsse.journal.sqlite.worker import Worker
 from txsse.journal.update import Update
 from txsse.journal.window import Window
@@ -57,23 +59,7 @@ _READS = 2
 _TIDY_INTERVAL = 5.0
 
 
-class _Opened(NamedTuple):
-    newest: list[tuple[Entry, float]]
-    # The ids among these that an older update in the file also has.
-    repeated: set[str]
-    # For each of the latest processes, this one last: the secret of its resume IDs, and its final position.
-    visits: list[tuple[bytes, int]]
-
-
-class _Waiting(NamedTuple):
-    update: Update
-    time: float
-    recorded: Deferred[int]
-    # Whether the next update must be in the same transaction.
-    more: bool = False
-
-
-@implementer(IJournal)
+@implementer(IRetainingJournal)
 class SQLiteJournal:
     """
     A journal in a SQLite file, whose updates outlive the process.
@@ -92,12 +78,16 @@ class SQLiteJournal:
     :param max_count: the maximum number of updates.
     :param max_bytes: the maximum size of the updates in the file, in bytes, approximately.
     :param max_age: the maximum age of an update, in seconds; ``None`` for no such limit.
+    :param max_retained: the maximum number of retained updates.
+    :param max_retained_bytes: the maximum size of the retained updates, in bytes, approximately. They are in
+        memory, too.
     :param recent_bytes: the memory for the newest updates, in bytes. Reading these needs no disk access.
     :param max_pending: how many bytes of updates may wait to be recorded. Appending more of them fails.
     :param synchronous: ``NORMAL`` or ``FULL``.
     :param lock_timeout: how long to wait for another process that has the file open, in seconds.
     :param reactor: the reactor; ``None`` for the global one.
     :raises ValueError: if a limit is not greater than 0.
+    :ivar retained: the retained updates, an :class:`~txsse.journal.retained.IRetained`, in the same file.
     :ivar revocations: the list of revoked tokens, in the same file.
     """
 
@@ -108,6 +98,8 @@ class SQLiteJournal:
         max_count: int = 1_000_000,
         max_bytes: int = 1024 * 1024 * 1024,
         max_age: float | None = DEFAULT_AGE,
+        max_retained: int = DEFAULT_MAX_RETAINED,
+        max_retained_bytes: int = DEFAULT_MAX_RETAINED_BYTES,
         recent_bytes: int = RECENT_BYTES,
         max_pending: int = MAX_PENDING,
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
@@ -115,6 +107,7 @@ class SQLiteJournal:
         reactor: AnyReactor | None = None,
     ) -> None:
         check_bounds(max_count, max_bytes, max_age)
+        check_retained_bounds(max_retained, max_retained_bytes)
         if synchronous not in ("NORMAL", "FULL"):
             raise ValueError(f"synchronous must be NORMAL or FULL, not {synchronous!r}")
         self._max_age = to_max_age(max_age)
@@ -122,6 +115,7 @@ class SQLiteJournal:
         self._database = Database(
             self._path,
             Bounds(max_count, max_bytes, self._max_age),
+            RetainedBounds(max_retained, max_retained_bytes),
             synchronous=synchronous,
             lock_timeout=lock_timeout,
             seconds=lambda: not_started() if self._reactor is None else self._reactor.seconds(),
@@ -134,15 +128,17 @@ class SQLiteJournal:
         # cut or a restored backup set the file back.
         self._resume_ids = ResumeIds(new_secret(randomness_of(reactor)))
         self._earlier: list[tuple[ResumeIds, int]] = []
-        self._max_pending = max_pending
         self._given_reactor = cast("IReactorTime | None", reactor)
         self._reactor: IReactorTime | None = None
         self._now: Callable[[], float] = not_started
         self._worker = Worker(self, self._path)
         self.revocations = SQLiteRevocations(self._worker, self._database, lambda: self._now())
+        # A copy of the rows in the file, as far as the follower has been given the updates.
+        self.retained = RetainedUpdates(
+            lambda: self._now(), max_count=max_retained, max_bytes=max_retained_bytes
+        )
         self._follower: IFollower | None = None
-        self._waiting: deque[_Waiting] = deque()
-        self._pending = 0
+        self._waiting = WaitingUpdates(str(self._path), max_pending)
         self._committing = False
         self._reading = DeferredSemaphore(_READS)
         self._idle: Deferred[None] | None = None
@@ -192,11 +188,10 @@ class SQLiteJournal:
         known = None if self._committing else self._recent.find_equal(update, now)
         if known is not None:
             return succeed(known)
-        if self._pending and self._pending + len(update.frame) > self._max_pending:
-            return fail(too_much_pending(str(self._path), self._pending))
-        recorded: Deferred[int] = Deferred()
-        self._waiting.append(_Waiting(update, now, recorded))
-        self._pending += len(update.frame)
+        try:
+            recorded = self._waiting.add(update, now)
+        except JournalFailed as error:
+            return fail(error)
         self._commit()
         return recorded
 
@@ -204,17 +199,12 @@ class SQLiteJournal:
         """
         Record several updates, all in one transaction.
         """
-        size = check_batch(updates)
-        if self._pending and self._pending + size > self._max_pending:
-            return fail(too_much_pending(str(self._path), self._pending))
-        now = self._now()
-        batch = [_Waiting(update, now, Deferred(), more=True) for update in updates]
-        if batch:
-            batch[-1] = batch[-1]._replace(more=False)
-        self._waiting += batch
-        self._pending += size
+        try:
+            recorded = self._waiting.add_many(updates, self._now())
+        except JournalFailed as error:
+            return fail(error)
         self._commit()
-        return all_of([each.recorded for each in batch])
+        return all_of(recorded)
 
     def find(self, id: str) -> Deferred[int | None]:
         """
@@ -276,20 +266,21 @@ class SQLiteJournal:
 
     # These are called in the thread.
 
-    def _open(self, now: float) -> _Opened:
-        database = self._database
-        database.open(now)
-        visits = database.begin_visit(new_secret(randomness_of(self._reactor)))
-        newest, repeated = database.newest(RECENT_COUNT, self._recent_bytes)
-        return _Opened(newest, repeated, visits)
+    def _open(self, now: float) -> Opened:
+        secret = new_secret(randomness_of(self._reactor))
+        return open_journal(self._database, now, secret, count=RECENT_COUNT, size=self._recent_bytes)
 
-    def _append(self, batch: list[_Waiting]) -> tuple[list[int], set[str]]:
-        positions = self._database.append([(each.update, each.time) for each in batch])
-        return positions, self._database.repeated
+    def _append(self, batch: list[Waiting]) -> tuple[Sequence[Appended], set[str]]:
+        database = self._database
+        updates = [(each.update, each.time) for each in batch]
+        if any(update.retention is not None for update, _ in updates):
+            results = database.append_retaining(updates, [each.more for each in batch])
+            return results, database.repeated
+        return database.append(updates), database.repeated
 
     # These are called in the reactor's thread, with the results.
 
-    def _has_opened(self, found: _Opened) -> None:
+    def _has_opened(self, found: Opened) -> None:
         newest, repeated, visits = found
         *earlier, (secret, head) = visits
         self._earlier = [(ResumeIds(each), end) for each, end in earlier]
@@ -307,11 +298,7 @@ class SQLiteJournal:
         if self._committing or not self._waiting:
             return
         self._committing = True
-        batch: list[_Waiting] = []
-        size = 0
-        while self._waiting and ((len(batch) < MAX_BATCH_COUNT and size < MAX_BATCH_BYTES) or batch[-1].more):
-            batch.append(self._waiting.popleft())
-            size += len(batch[-1].update.frame)
+        batch, size = self._waiting.take()
         recorded = self._run_in_thread(self._append, batch)
         recorded.addCallback(self._update_problem)
         recorded.addBoth(self._release, size)
@@ -324,22 +311,27 @@ class SQLiteJournal:
         recorded.addBoth(self._commit_next)
 
     def _release(self, result: T, size: int) -> T:
-        self._pending -= size
+        self._waiting.release(size)
         return result
 
-    def _has_recorded(self, appended: tuple[list[int], set[str]], batch: list[_Waiting]) -> None:
+    def _has_recorded(self, appended: tuple[Sequence[Appended], set[str]], batch: list[Waiting]) -> None:
         assert self._follower is not None
-        positions, repeated = appended
-        for position, (update, time, _, _) in zip(positions, batch, strict=True):
-            if position > self._recent.head:
+        results, repeated = appended
+        for position, (update, time, _, _) in zip(results, batch, strict=True):
+            if isinstance(position, int) and position > self._recent.head:
                 entry = self._recent.add(position, update, time, repeated=update.id in repeated)
+                if update.retention is not None:
+                    self.retained.apply(position, update)
                 self._follower.update_appended(entry)
         self._recent.forget(self._floor)
         # An update is given to the follower before the Deferred of its publisher fires.
-        for position, waiting in zip(positions, batch, strict=True):
-            waiting.recorded.callback(position)
+        for result, waiting in zip(results, batch, strict=True):
+            if isinstance(result, int):
+                waiting.recorded.callback(result)
+            else:
+                waiting.recorded.errback(result)
 
-    def _has_not_recorded(self, failure: Failure, batch: list[_Waiting]) -> None:
+    def _has_not_recorded(self, failure: Failure, batch: list[Waiting]) -> None:
         for waiting in batch:
             waiting.recorded.errback(failure)
 
@@ -347,7 +339,8 @@ class SQLiteJournal:
         self._committing = False
         self._commit()
         if not self._committing and self._idle is not None:
-            self._idle.callback(None)
+            idle, self._idle = self._idle, None
+            idle.callback(None)
 
     # These are called at intervals.
 
@@ -374,14 +367,16 @@ class SQLiteJournal:
 
     def _run_in_thread(self, ask: Callable[..., T], *arguments: object) -> Deferred[T]:
         """
-        Call a function in the thread, and then update the floor: the call may have dropped updates.
+        Call a function in the thread. The call may have dropped updates, or read the retained ones again.
         """
 
-        def work() -> tuple[T, int]:
-            return ask(*arguments), self._database.floor
+        def work() -> tuple[T, int, RetainedUpdates | None]:
+            return ask(*arguments), self._database.floor, self._database.take_loaded()
 
-        def answered(answer: tuple[T, int]) -> T:
-            result, self._floor = answer
+        def answered(answer: tuple[T, int, RetainedUpdates | None]) -> T:
+            result, self._floor, loaded = answer
+            if loaded is not None:
+                self.retained.adopt(loaded)
             return result
 
         return self._worker.run(work).addCallback(answered)

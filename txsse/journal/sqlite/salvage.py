@@ -9,6 +9,7 @@ from pathlib import Path
 
 from txsse.journal.sqlite.codec import COLUMNS, decode
 from txsse.journal.sqlite.ids import insert, supersede
+from txsse.journal.sqlite.retained_table import copy_retained
 from txsse.journal.sqlite.revocation_table import copy_revocations
 from txsse.journal.sqlite.schema import create, mark, put_visits, visits
 from txsse.journal.sqlite.table_scan import rows_after
@@ -18,7 +19,7 @@ __all__ = ["copy_readable"]
 
 def copy_readable(damaged: sqlite3.Connection, path: Path, *, floor: int, head: int) -> None:
     """
-    Copy all undamaged updates and revocations into an empty file.
+    Copy all undamaged updates, retained updates and revocations into an empty file.
 
     :param floor: the position after which to begin.
     :param head: the last position, inclusive.
@@ -38,6 +39,7 @@ def copy_readable(damaged: sqlite3.Connection, path: Path, *, floor: int, head: 
                 supersede(fresh, update.id.encode())
                 insert(fresh, row)
         copy_revocations(damaged, fresh)
+        copy_retained(damaged, fresh)
         put_visits(fresh, visits(damaged))
         mark(fresh, head)
         fresh.execute("COMMIT")

@@ -12,6 +12,7 @@ from pathlib import Path
 from txsse.errors import JournalFailed
 from txsse.journal.sqlite.codec import CREATE, sum_of
 from txsse.journal.sqlite.errors import is_damage
+from txsse.journal.sqlite.retained_table import CREATE as CREATE_RETAINED
 from txsse.journal.sqlite.revocation_table import CREATE as CREATE_REVOCATIONS
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
 
 # "txss". It distinguishes a journal from the database of another program.
 _APPLICATION = 0x74787373
-_SCHEMA = 4
+_SCHEMA = 5
 
 # visits: for each process that has opened the file, its secret, and the position at which it began. mark: a
 # position that was recorded, for when no row shows it. probe: data that is written to test whether the disk
@@ -110,7 +111,7 @@ def create(connection: sqlite3.Connection) -> None:
     """
     Create the tables of a journal in an empty database.
     """
-    for statement in (CREATE, *_CREATE_OTHERS, *CREATE_REVOCATIONS):
+    for statement in (CREATE, *_CREATE_OTHERS, *CREATE_REVOCATIONS, *CREATE_RETAINED):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {_APPLICATION}")
     connection.execute(f"PRAGMA user_version = {_SCHEMA}")

@@ -82,13 +82,15 @@ def rows_after(
     """
     query = f"SELECT {columns} FROM {table} WHERE rowid BETWEEN ? AND ? ORDER BY rowid LIMIT ?"
     begin: int | None = after + 1
+    skip = 0
     while begin is not None:
         rows = connection.cursor()
         try:
             for row in rows.execute(query, [begin, up_to, limit]):
                 limit -= 1
                 # The key in a damaged row may be any value.
-                begin = max(begin, row[0] + 1)
+                if row[0] >= begin:
+                    begin, skip = row[0] + 1, 0
                 yield row
             return
         except sqlite3.Error as error:
@@ -98,7 +100,11 @@ def rows_after(
         finally:
             # A reader that stops in the middle would keep the ``-wal`` from being reset.
             rows.close()
-        begin = _next_readable(connection, query, begin, up_to)
+        if begin + skip >= up_to:
+            return
+        # If each query returns an earlier row before it fails, the search must not advance by single keys.
+        begin = _next_readable(connection, query, begin + skip, up_to)
+        skip = 2 * skip + 1
 
 
 def _next_readable(connection: sqlite3.Connection, query: str, bad: int, up_to: int) -> int | None:
