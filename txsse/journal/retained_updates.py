@@ -278,7 +278,7 @@ class RetainedUpdates:
 
         :param loaded: the object, which must not be used afterwards.
         """
-        self.count, self.size, self.changed_at = loaded.count, loaded.size, loaded.changed_at
+        self._count, self._size, self.changed_at = loaded._count, loaded._size, loaded.changed_at
         self._rows, self._positions, self._topics = loaded._rows, loaded._positions, loaded._topics
         self._owned, self._expiries = loaded._owned, loaded._expiries
 

@@ -99,8 +99,9 @@ class Database(AppendingFile):
         self._advance_floor(now)
 
     def _has_loaded(self, loaded: RetainedUpdates) -> None:
-        # The newest change may have removed a row.
-        loaded.changed_at = self.head
+        # The newest change may have removed a row. Without any, a hub that retains nothing need not send
+        # states.
+        loaded.changed_at = 0 if loaded.is_empty else self.head
         self._loaded = loaded
 
     def take_loaded(self) -> RetainedUpdates | None:

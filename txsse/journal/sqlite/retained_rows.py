@@ -199,7 +199,7 @@ class RetainedRows:
                 return NotRetained(update.topics, retention.key)
             return RetainedChange(b"", before.count(0) - len(before), -sum(before))
         frame = update.frame_without_id
-        cost = size_under_one_topic(retention.key, frame)
+        cost = size_under_one_topic(retention.key, len(frame))
         after = [cost + len(topic.encode()) for topic in update.topics]
         count, size = before.count(0), sum(after) - sum(before)
         grows = any(new > old for new, old in zip(after, before, strict=True))

@@ -61,7 +61,7 @@ _IS_FOUND = "typeof(topic) = 'blob' AND typeof(key) = 'blob'"
 # checks them against the row's place in the file, so a damaged row cannot claim any size.
 _SIZE = (
     "coalesce(length(frame), 0) + 2 * coalesce(length(key), 0) + coalesce(length(topic), 0) + "
-    f"{size_under_one_topic('', b'')}"
+    f"{size_under_one_topic('', 0)}"
 )
 
 _INSERT = f"INSERT INTO retained ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
