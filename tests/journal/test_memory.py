@@ -309,6 +309,7 @@ class RetainedTests:
         assert subject.journal.retained.is_empty
         assert await subject.journal.append_many([update("0"), abba[1]]) == [1, 7]
         assert subject.journal.retained.find("news", "a").frame == b"data: B\n\n"
+        assert await subject.journal.append_many([update("0", "other"), update("0")]) == [8, 9]
 
     @pytest_twisted.ensureDeferred
     async def test_repetition_of_a_dropped_update(self) -> None:

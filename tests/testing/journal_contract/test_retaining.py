@@ -910,7 +910,7 @@ class WithinTheBounds(ToyRetaining):
 @mutant
 class RetainedAreHeld(ToyRetaining):
     """
-    What is retained stays in the record, too.
+    Retained updates stay in the record, too.
     """
 
     def _keep(self, entries: list[Entry]) -> None:
