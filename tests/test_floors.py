@@ -88,6 +88,7 @@ ACROSS = {
     "mercure/test_fuzz",
     "mercure/test_machine",
     "mercure/test_openapi",
+    "mercure/test_retained",
     "protocol/test_limits",
     "protocol/test_relaying",
     "protocol/test_roundtrip",
