@@ -102,6 +102,7 @@ ACROSS = {
     "service/test_process",
     "service/test_proxies",
     "service/test_reaching",
+    "service/test_retaining",
     "service/test_systemd",
 }
 
