@@ -206,7 +206,7 @@ class RefusalTests:
                 501,
                 TEXT,
                 "why\n",
-                "the journal of the hub does not retain updates, so there is none to remove",
+                "the journal of the hub does not retain updates, so it has nothing to remove",
             ),
             (401, {}, "x\n", "the hub requires a token; give --token-file"),
             (403, TEXT, "no\n", "the token does not allow publishing to a and b (the hub says: no)"),

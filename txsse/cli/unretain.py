@@ -153,7 +153,7 @@ def _judge(answer: Answer, *, url: str, topics: list[str], has_token: bool) -> s
         problem = f"no such update is retained, or {url} is not a txsse hub that retains updates"
         raise NotDone(f"{problem} (the hub says: {said})" if said else problem)
     if answer.status == 501:
-        raise NotDone("the journal of the hub does not retain updates, so there is none to remove")
+        raise NotDone("the journal of the hub does not retain updates, so it has nothing to remove")
     return judge(answer.status, answer.header, answer.body, url=url, topics=topics, has_token=has_token)
 
 

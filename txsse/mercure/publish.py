@@ -41,7 +41,7 @@ __all__ = ["REMOVING", "UNRETAIN_PATH", "Publisher"]
 #: The path below the hub's for removing retained updates.
 UNRETAIN_PATH = "unretain"
 
-#: What a request to that path does, for errors.
+#: The purpose of a request to that path, for errors.
 REMOVING = "removing a retained update"
 
 # A thousand billion milliseconds are thirty years: a longer number is a mistake.
@@ -100,7 +100,7 @@ class Publisher:
         """
         Publish the update that a request makes.
 
-        :param purpose: what the request does, for errors.
+        :param purpose: the purpose of the request, for errors.
         :param read: makes the update from the form, and from a function that returns its publisher.
         """
         credential = find_credential(request, self._settings)

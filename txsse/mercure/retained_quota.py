@@ -66,7 +66,7 @@ class Quota:
     def __init__(self, hub: Hub, limit: int | None) -> None:
         self._hub = hub
         self._limit = limit
-        # What is being published: for each publisher, the topics and keys that it did not have before.
+        # The publications under way: for each publisher, the topics and keys that it did not have before.
         self._under_way: dict[str, Counter[_Row]] = {}
 
     @contextmanager
