@@ -114,6 +114,15 @@ class QuotaTests:
         assert world.ask("POST", "/.well-known/mercure/unretain", form=form, token=ANN).status == 200
         assert retain(world, ANN, "k2").status == 200
 
+    def test_lower_limit(self, new: Callable[..., MercureWorld], plain: Wire) -> None:
+        """
+        A publisher that has more retained updates than a lowered limit may still replace them.
+        """
+        hub = Hub(reactor=plain.reactor)
+        assert {retain(new(hub=hub), ANN, key).status for key in ("k1", "k2", "k3")} == {200}
+        world = new(hub=hub, retained_per_token=1)
+        assert [retain(world, ANN, key).status for key in ("k1", "k2", "k3", "k4")] == [200, 200, 200, 507]
+
     def test_key_of_another(self, new: Callable[..., MercureWorld]) -> None:
         """
         The retained update of another publisher counts as a new one, and then as that of the new publisher.
@@ -276,9 +285,11 @@ class UnderWayTests:
 
     def test_before_the_journal_has_started(self, new: Callable[..., MercureWorld], plain: Wire) -> None:
         """
-        A publication waits until the journal has read its retained updates, which the quota counts.
+        A publication waits until the journal has read its retained updates, which the quota counts, also with
+        a journal that keeps no revoked tokens.
         """
         journal = ScriptedJournal(reactor=plain.reactor)
+        del journal.revocations
         journal.held.add("start")
         world = new(hub=Hub(journal=journal, reactor=plain.reactor), retained_per_token=1)
         client = retain(world, ANN, "k2")

@@ -119,10 +119,8 @@ class Publisher:
         update = read(values, partial(publisher_of, grants.identity, credential.token))
         # This work is sliced: a token may have a thousand patterns, and an update a hundred topics.
         await self._turns.finish(self._check_topics(update.topics, grants))
-        if update.retention is not None:
-            # Before, the quota would not count what the journal has recorded.
-            await self._hub.start()
         await self._hub.wait_for_room(update)
+        # The journal has started, and read its retained updates: no token is verified before.
         with self._quota.reserve(update):
             return await self._hub.publish_update(update)
 
