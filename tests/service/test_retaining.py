@@ -104,6 +104,7 @@ class DocumentedTests:
             pytest.skip("install Debian's package curl")
         text = (ROOT / "docs" / "service.rst").read_text(encoding="utf-8")
         section = text.partition("\nRetained updates\n")[2].partition("\nReplacing the update")[0]
+        section = re.sub(r"\\\n +", "", section)
         lines = re.findall(r"^   \$ (.*)$", section, re.MULTILINE)
         expected = re.findall(r"^   (?! )([^$\s.].*)$", section, re.MULTILINE)
         (tmp_path / "hub.key").write_text(SECRET)
