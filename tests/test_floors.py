@@ -89,6 +89,7 @@ ACROSS = {
     "mercure/test_fuzz",
     "mercure/test_machine",
     "mercure/test_openapi",
+    "mercure/test_retained",
     "protocol/test_limits",
     "protocol/test_relaying",
     "protocol/test_roundtrip",
@@ -102,6 +103,7 @@ ACROSS = {
     "service/test_process",
     "service/test_proxies",
     "service/test_reaching",
+    "service/test_retaining",
     "service/test_systemd",
 }
 

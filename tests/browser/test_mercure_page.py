@@ -529,6 +529,112 @@ class PublishTests:
         page.disconnect()
 
 
+@pytest.fixture
+def own_hub(browser: Chrome) -> Iterator[Service]:
+    """
+    Run a hub that admits anonymous subscribers, for the updates that a test retains.
+    """
+    with service(anonymous=True, subscriptions=False) as running:
+        yield running
+
+
+class RetainedTests:
+    @pytest.mark.parametrize("way", ["way-source", "way-fetch"])
+    def test_marked(self, tab: Chrome, own_hub: Service, way: str) -> None:
+        """
+        The debug page marks the retained updates, which have no ID, and counts them; it does not mark the
+        changes.
+        """
+        for key in ("k1", "k2"):
+            own_hub.publish(f"state of {key}", retain=key)
+        page = Page(tab, own_hub.url).click(way).connect()
+        page.wait_for_data("state of k1", "state of k2").clear()
+        id = own_hub.publish("change", retain="k1")
+        assert page.wait_for_data("change") == [
+            ["message", "retained", "state of k1"],
+            ["message", "retained", "state of k2"],
+            ["message", id, "change"],
+        ]
+        assert len(tab.find_elements("css selector", "#events .mark")) == 2
+        assert page.text("count") == "3 events, 2 retained"
+        page.click("clear").wait_for("count", "none yet")
+
+    @pytest.mark.parametrize("way", ["way-source", "way-fetch"])
+    def test_after_a_gap(self, tab: Chrome, own_hub: Service, way: str) -> None:
+        """
+        The debug page marks the retained updates that follow a stream-reset, and not the stream-reset.
+        """
+        own_hub.publish("state", retain="k")
+        page = Page(tab, own_hub.url).click(way).fill("from", "of another time").connect()
+        events = page.wait_for_data("state")
+        assert [type for type, *_ in events] == ["stream-reset", "message"]
+        assert [id == "retained" for _, id, _ in events] == [False, True]
+        id = own_hub.publish("change")
+        assert page.wait_for_data("change")[-1] == ["message", id, "change"]
+
+    def test_forms(self, tab: Chrome, own_hub: Service) -> None:
+        """
+        The debug page retains the update of its form by a key, for a time, and removes it; a removal of what
+        is not retained shows the reason.
+        """
+        page = Page(tab, own_hub.url).fill("token", own_hub.token(publish=["*"], subscribe=["*"])).connect()
+        assert not tab.find_element("id", "unretain").is_enabled()
+        page.fill("data", HOSTILE).fill("retain", "a key").fill("retain-for", "3600").click("publish")
+        page.wait_for_part("published", "Published, and retained, as urn:uuid:")
+        page.wait_for_data(HOSTILE)
+        page.disconnect().click("clear").connect()
+        assert page.wait_for_data(HOSTILE) == [["message", "retained", HOSTILE]]
+        page.click("private").fill("id", "gone").click("unretain")
+        page.wait_for("published", "Removed by the event gone")
+        assert page.wait_for_data(HOSTILE, "a key")[-1] == ["unretain", "gone", "a key"]
+        page.fill("id", "").click("unretain")
+        page.wait_for("published", "404 Not Found: no update with this key is retained under these topics")
+        page.fill("retain", "").fill("topics", "")
+        assert not tab.find_element("id", "unretain").is_enabled()
+
+    @pytest.mark.parametrize(
+        ("fields", "button", "said"),
+        [
+            ({"retain-for": "60"}, "publish", "Enter the key of the retained update, or no time."),
+            (
+                {"retain": "k", "retain-for": "soon"},
+                "publish",
+                "400 Bad Request: retain_for must be a number",
+            ),
+            ({"retain": "k" * 1025}, "publish", "retain may have at most 1024 bytes"),
+            ({"retain": "k" * 1025}, "unretain", "key may have at most 1024 bytes"),
+            ({"retain": "k", "topics": ""}, "unretain", "Enter a topic."),
+            (
+                {"retain": "k", "token": ""},
+                "unretain",
+                "401 Unauthorized: removing a retained update requires",
+            ),
+        ],
+    )
+    def test_refused(
+        self, tab: Chrome, open_hub: Service, fields: dict[str, str], button: str, said: str
+    ) -> None:
+        """
+        The debug page shows the reason if an update cannot be retained or removed.
+        """
+        page = Page(tab, open_hub.url).fill("token", open_hub.token(publish=["*"]))
+        for id, text in fields.items():
+            page.fill(id, text)
+        page.click(button).wait_for_part("published", said)
+        assert tab.find_element("id", "published").get_attribute("data-kind") == "bad"
+
+    def test_event_source_hears_removals(self, tab: Chrome, own_hub: Service) -> None:
+        """
+        With an EventSource, the debug page shows removals without further settings.
+        """
+        own_hub.publish("state", retain="k")
+        page = Page(tab, own_hub.url).connect()
+        page.wait_for_data("state")
+        page.fill("publisher", own_hub.token(publish=["*"])).fill("topics", TOPIC).fill("retain", "k")
+        page.click("unretain")
+        assert page.wait_for_data("state", "k")[-1][0] == "unretain"
+
+
 class TokenTests:
     def facts(self, page: Page, id: str = "token") -> dict[str, str]:
         """
@@ -768,6 +874,12 @@ class KeyboardTests:
         page.wait_for_data("by the keyboard")
         page.go_to("publish").send_keys(Keys.SPACE)
         page.wait_for_data("by the keyboard", "by the keyboard")
+        page.go_to("retain").send_keys("by keys", Keys.ENTER)
+        page.wait_for_part("published", "Published, and retained, as")
+        page.go_to("unretain").send_keys(Keys.SPACE)
+        page.wait_for_part("published", "Removed by the event")
+        assert tab.switch_to.active_element.get_attribute("id") == "unretain"
+        page.wait_for_data("by the keyboard", "by keys")
         page.go_to("watch").send_keys(Keys.ENTER)
         page.wait_for_part("watched", "including the one of this list")
         page.go_to("subscriptions-scroll")
@@ -788,7 +900,7 @@ class KeyboardTests:
         return [focused.id, style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2];
         """
         order = []
-        for _ in range(20):
+        for _ in range(30):
             tab.switch_to.active_element.send_keys(Keys.TAB)
             id, visible = tab.execute_script(script)
             if not id or id in order:
@@ -798,7 +910,7 @@ class KeyboardTests:
         assert order == [
             *("token", "publisher"),
             *("exact", "patterns", "from", "way-source", "types", "connect"),
-            *("topics", "data", "id", "type", "retry", "publish", "private"),
+            *("topics", "data", "id", "type", "retry", "retain", "retain-for", "publish", "private"),
             *("clear", "events-scroll", "wire-scroll", "watch"),
         ]
 
@@ -842,7 +954,7 @@ class AccessibilityTests:
         ]
         assert [role for role, name in names if not name and role != "group"] == []
         fields = [name for role, name in names if role == "textbox"]
-        assert len(fields) == len(set(fields)) == 10
+        assert len(fields) == len(set(fields)) == 12
         regions = [name for role, name in names if role == "region"]
         assert sorted(regions) == sorted(set(regions))
         assert {name for role, name in names if role == "group" and name} == {"Read with"}

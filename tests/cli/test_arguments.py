@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from txsse.cli.arguments import read_headers, read_url
+from txsse.cli.arguments import path_below, read_headers, read_url
 
 
 class UrlTests:
@@ -87,3 +87,18 @@ class HeaderTests:
             read_headers([f"@{path}"])
         with pytest.raises(ValueError, match="No such file"):
             read_headers([f"@{tmp_path / 'nothing'}"])
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://hub.example/hub", "https://hub.example/hub/x"),
+        ("https://hub.example/hub/", "https://hub.example/hub/x"),
+        ("http://localhost:8080/hub?a=1", "http://localhost:8080/hub/x?a=1"),
+    ],
+)
+def test_path_below(url: str, expected: str) -> None:
+    """
+    A slash at the end of the hub's URL, and a query, do not change the path below it.
+    """
+    assert path_below(url, "x") == expected

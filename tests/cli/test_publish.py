@@ -150,6 +150,26 @@ class RequestTests:
         run = Publishing(URL, "a", "")
         assert run.form == [("topic", "a"), ("data", "")]
 
+    @pytest.mark.parametrize(
+        ("arguments", "fields"),
+        [
+            ([], []),
+            (["--retain-for", "60"], [("retain_for", "60")]),
+            (["--retain-for", "0.5"], [("retain_for", "0.5")]),
+            (["--retain-for", "1e3"], [("retain_for", "1000")]),
+            (["--retain-for", "86400.0004"], [("retain_for", "86400")]),
+            (["--retain-for", "0.001"], [("retain_for", "0.001")]),
+        ],
+    )
+    def test_retain(self, arguments: list[str], fields: list[tuple[str, str]]) -> None:
+        """
+        The request contains the key of a retained update, and the time as the hub reads it.
+        """
+        run = Publishing(URL, "a", "x", "--retain", "k ü", *arguments)
+        assert run.form == [("topic", "a"), ("retain", "k ü"), *fields, ("data", "x")]
+        run.reply()
+        assert run.status == [0]
+
     def test_lines(self) -> None:
         """
         With --lines, each line is published as one update, after the response to the previous one.
@@ -277,6 +297,9 @@ class WrongTests:
             ([URL, "a", "x", "--lines", "--id", "1"], "--id is for one update"),
             ([URL, "\udcff", "x"], "topic is not UTF-8 text"),
             ([URL, "a", "x", "--type", "\udcff"], "type is not UTF-8 text"),
+            ([URL, "a", "x", "--retain", "\udcff"], "retain is not UTF-8 text"),
+            ([URL, "a", "x", "--retain", ""], "--retain is empty"),
+            ([URL, "a", "x", "--retain-for", "1"], "--retain-for needs --retain"),
         ],
     )
     def test_invalid_arguments(self, arguments: list[str], problem: str) -> None:
@@ -297,7 +320,14 @@ class WrongTests:
 
     @pytest.mark.parametrize(
         "arguments",
-        [["--timeout", "0"], ["--timeout", "inf"], ["--retry", "-1"], ["--retry", "nan"], ["--retry", "x"]],
+        [
+            *(["--timeout", value] for value in ("0", "inf")),
+            *(["--retry", value] for value in ("-1", "nan", "x")),
+            *(
+                ["--retain", "k", "--retain-for", value]
+                for value in ("0", "0.0009", "nan", "inf", "1e9", "x")
+            ),
+        ],
     )
     def test_invalid_options(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         """
@@ -347,6 +377,10 @@ class RefusalTests:
             (503, {"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"}, "", "try again later"),
             (503, {}, "<p>", "try again later"),
             (429, {}, "", "try again later"),
+            (501, TEXT, "why\n", "does not retain updates; publish without --retain (the hub says: why)"),
+            (501, HTML, "<h1>No</h1>", "it answered 501; most hubs are at /.well-known/mercure"),
+            (507, TEXT, "why\n", "has no room to retain the update, and has not published it (the hub says"),
+            (507, HTML, "<h1>No</h1>", "it answered 507; most hubs are at /.well-known/mercure"),
             (307, {"Location": "https://x/\x1b"}, "", "publish to https://x/\\u001b"),
             (304, {}, "", "the hub answered 304"),
             (

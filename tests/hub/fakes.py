@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 from twisted.web.http import Request
-from zope.interface import implementer
+from zope.interface import classImplementsOnly, implementer
 
 from tests.fakes import Client, FakeReactor, FakeSocket, Wire
 from txsse import EventStreamParser, Hub, IJournal, ISelector, MemoryJournal, ServerSentEvent, SSEChannel
@@ -252,6 +252,15 @@ class World:
 
 
 @implementer(IJournal)
+class Forgetful(MemoryJournal):
+    """
+    A journal in memory that retains no updates.
+    """
+
+
+classImplementsOnly(Forgetful, IJournal)
+
+
 class ScriptedJournal(MemoryJournal):
     """
     A journal in memory whose methods can be delayed and can fail, by name.

@@ -74,6 +74,26 @@ class MetricsResourceTests:
         for client in (staying, resumed):
             client.disconnect()
 
+    def test_retained(self, plain: Wire, hub: Hub) -> None:
+        """
+        The gauges have the retained updates and their bytes, and a counter those that clients were sent.
+        """
+        web = tree(hub)
+        for key in ("1", "2", "2"):
+            hub.publish("news", "x", retain=key)
+        clients = [plain.connect(web).request("/events") for _ in range(3)]
+        hub.publish(["news", "sport"], "y", retain="3")
+        plain.reactor.run_soon()
+        got = scraped(plain.connect(web).request("/metrics"))
+        assert got["txsse_retained"] == 4
+        assert got["txsse_retained_bytes"] == hub.metrics().retained_bytes > 4 * len("data: x\n\n")
+        assert got["txsse_retained_delivered_total"] == 6
+        assert got["txsse_delivered_total"] == 9
+        hub.unretain("news", "1")
+        assert scraped(plain.connect(web).request("/metrics"))["txsse_retained"] == 3
+        for client in clients:
+            client.disconnect()
+
     def test_open_metrics(self, plain: Wire, hub: Hub) -> None:
         """
         A scraper that accepts OpenMetrics gets that format.

@@ -24,6 +24,7 @@ from tests.mercure.world import (
     OTHER_SECRET,
     PATH,
     PUBLISHER,
+    UNRETAIN,
     MercureWorld,
     Reader,
     detail,
@@ -115,10 +116,15 @@ texts = st.one_of(
     ),
     st.sampled_from(["earliest", "#1", "u0", "1" * 40, "x" * 3000, "\ufeff", "\u202e", "\x00", "\r\nid: 1"]),
 )
+numbers = st.one_of(
+    st.integers(-5, 10**12).map(str),
+    st.floats().map(str),
+    st.sampled_from(["0", "0.0", "1e400", "-0", "NaN", "inf", "1_0", "٣", "²", "1.0001", "0.001", "1" * 400]),
+)
 
 PARAMETERS = ["match", "match_exact", "match_urlpattern", "last_event_id", "topic", "lastEventID"]
 PARAMETERS += ["Last-Event-ID", "authorization", "matchTemplate", "match[]", "Match", "data", "id", "private"]
-PARAMETERS += ["type", "retry", "key", "jti", "sub", "expires_in"]
+PARAMETERS += ["type", "retry", "key", "jti", "sub", "expires_in", "retain", "retain_for"]
 
 named = st.tuples(st.sampled_from(PARAMETERS) | texts, texts)
 encoded = st.one_of(
@@ -203,6 +209,7 @@ segments = st.one_of(
         [
             b"subscriptions",
             b"disconnect",
+            b"unretain",
             b"exact",
             b"urlpattern",
             b"",
@@ -223,6 +230,7 @@ places = st.one_of(
     st.lists(segments, max_size=5).map(lambda each: b"/".join([PATH.encode(), *each])),
     st.lists(segments, max_size=4).map(lambda each: b"/".join([PATH.encode(), b"subscriptions", *each])),
     st.lists(segments, max_size=1).map(lambda each: b"/".join([DISCONNECT.encode(), *each])),
+    st.lists(segments, max_size=1).map(lambda each: b"/".join([UNRETAIN.encode(), *each])),
     st.lists(segments, max_size=3).map(
         lambda each: b"/".join([b"/.well-known/oauth-protected-resource", *each])
     ),

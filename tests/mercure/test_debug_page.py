@@ -270,9 +270,9 @@ class SourceTests:
         were typed.
         """
         fields = re.findall(r"<(?:textarea|input(?! type=))[^>]*>", PAGE)
-        assert len(fields) == 11
+        assert len(fields) == 13
         assert all('autocomplete="off"' in field for field in fields)
-        assert all('spellcheck="false"' in field for field in fields if "numeric" not in field)
+        assert all('spellcheck="false"' in field for field in fields if "inputmode" not in field)
 
 
 class Elements(HTMLParser):

@@ -31,6 +31,7 @@ from tests.mercure.fuzzing import (
     hub,
     methods,
     named,
+    numbers,
     places,
     publish_secrets,
     segments,
@@ -44,6 +45,7 @@ from tests.mercure.world import (
     PATH,
     PUBLISHER,
     SECRET,
+    UNRETAIN,
     URL,
     MercureWorld,
     detail,
@@ -264,6 +266,96 @@ class AnythingTests:
                     assert len(named_here) == 1
                     assert closed == {name for name, given in named_here if given == value and usable}
                 assert not others.client.ended
+
+        ask()
+        assert failures == []
+
+    def test_retaining(self, failures: list[LogEvent]) -> None:
+        """
+        An accepted publication with a key is sent to a client that subscribes later; every other publication
+        retains nothing.
+        """
+        one = st.tuples(
+            st.sampled_from(["retain", "retain_for", "data", "type", "private"]), texts | clean | numbers
+        )
+
+        @fuzz(200)
+        @given(st.lists(one, max_size=4), texts | clean)
+        @example([("retain_for", "1e400")], "k")
+        @example([("retain_for", "NaN")], "k")
+        @example([("data", "\r\n\r\nid: 7\n")], "k")
+        @example([("type", "unretain"), ("data", "k")], "k")
+        def publish(form: list[tuple[str, str]], key: str) -> None:
+            with hub(subscriptions=False) as world:
+                form = [("topic", "a"), ("retain", key), *form]
+                client = world.ask("POST", form=form, token=PUBLISHER)
+                check(client)
+                assert client.status in (200, 400, 413)
+                newcomer = world.subscribe("*", token=token(subscribe=["*"]))
+                assert world.hub.metrics().retained == len(newcomer.events) == (client.status == 200)
+                if client.status == 200:
+                    given = dict(reversed(form))
+                    (event,) = newcomer.events
+                    assert event.data == re.sub("\r\n?", "\n", given.get("data", ""))
+                    assert (event.id, event.event) == ("", given.get("type") or "message")
+                    assert world.unretain("a", key=key).status == 200
+
+        publish()
+        assert failures == []
+
+    def test_removing(self, failures: list[LogEvent]) -> None:
+        """
+        A valid form removes exactly the key that it names, and subscribers are notified; every other form is
+        refused and removes nothing.
+        """
+        one = st.tuples(st.sampled_from(["topic", "key", "id", "private"]) | texts, texts | clean)
+        rows = [("a", "k"), ("a", "k2"), ("b", "k")]
+
+        @fuzz(200)
+        @given(
+            st.lists(one, max_size=4),
+            st.booleans(),
+            st.none() | encoded,
+            st.sampled_from([None, "disconnecter", "publisher", "elsewhere", "expired", "old_publisher"]),
+            compatibilities,
+        )
+        @example([], True, None, "publisher", False)
+        @example([("topic", "b")], True, None, "publisher", False)
+        @example([("topic", "b"), ("topic", "*")], True, None, "publisher", False)
+        @example([], True, None, "elsewhere", False)
+        @example([], True, b"topic=a&key=%ed%a0%80", "publisher", False)
+        @example([("topic", "a"), ("key", "\r\nid: 1")], False, None, "publisher", False)
+        def ask(
+            form: list[tuple[str, str]],
+            is_named: bool,
+            body: bytes | None,
+            kind: str | None,
+            compatibility: bool,
+        ) -> None:
+            with hub(compatibility=compatibility, subscriptions=False) as world:
+                for topic, key in rows:
+                    assert world.retain(topic, key, f"{topic} {key}").status == 200
+                reader = world.subscribe("*", token=token(subscribe=["*"]))
+                before = len(reader.events)
+                form = [("topic", "a"), ("key", "k"), *form] if is_named else form
+                raw = urlencode(form).encode() if body is None else body
+                sent = [(b"Content-Type", FORM.encode())]
+                if kind is not None:
+                    sent.append((b"Authorization", b"Bearer " + TOKENS[kind].encode()))
+                client = send(world, b"POST", UNRETAIN.encode(), sent, raw)
+                check(client)
+                left = world.subscribe("*").texts
+                came = reader.events[before:]
+                if client.status != 200:
+                    assert (came, left) == ([], [f"{topic} {key}" for topic, key in rows])
+                    return
+                assert kind in ("publisher", "old_publisher")
+                fields = parse_qsl(raw.decode(), True)
+                topics = {value for name, value in fields if name == "topic"}
+                (key,) = (value for name, value in fields if name == "key")
+                (event,) = came
+                assert (event.event, event.data, event.id) == ("unretain", key, client.body.decode())
+                assert left == [f"{topic} {k}" for topic, k in rows if k != key or topic not in topics]
 
         ask()
         assert failures == []

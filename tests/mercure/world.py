@@ -21,6 +21,7 @@ from txsse.web.responses import NOTHING, Branch
 URL = "https://hub.example/.well-known/mercure"
 PATH = "/.well-known/mercure"
 DISCONNECT = f"{PATH}/disconnect"
+UNRETAIN = f"{PATH}/unretain"
 SECRET = "a secret that is long enough for it"
 OTHER_SECRET = "another secret, which the hub rejects"
 
@@ -189,6 +190,24 @@ class MercureWorld:
         """
         given = PUBLISHER if token is None else token
         return self.ask("POST", form=[("topic", topic), ("data", data), *fields.items()], token=given)
+
+    def retain(self, topic: str, key: str, data: str = "", **fields: str) -> Client:
+        """
+        Publish a retained update with a token that allows every topic.
+        """
+        return self.publish(topic, data, retain=key, **fields)
+
+    def unretain(
+        self, *topics: str, token: str | None = None, headers: Mapping[str, str] | None = None, **fields: str
+    ) -> Client:
+        """
+        Request that a retained update is removed, with the given token, or else with one that allows every
+        topic.
+        """
+        form = [*(("topic", topic) for topic in topics), *fields.items()]
+        return self.ask(
+            "POST", UNRETAIN, form=form, token=PUBLISHER if token is None else token, headers=headers
+        )
 
     def cut_off(
         self, *, token: str | None = None, headers: Mapping[str, str] | None = None, **form: Any

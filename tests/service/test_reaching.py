@@ -92,11 +92,19 @@ class Running:
         given: dict[str, Any] = {} if token is None else {"Authorization": f"Bearer {token}"}
         return self.ask(f"{PATH}?{urlencode([('match', each) for each in topics])}{more}", **given, **headers)  # type: ignore[arg-type]
 
-    def publish(self, *topics: str, data: str = "", token: str | None = ANY, **headers: str) -> Client:
+    def publish(
+        self, *topics: str, data: str = "", token: str | None = ANY, more: str = "", **headers: str
+    ) -> Client:
         given: dict[str, Any] = {} if token is None else {"Authorization": f"Bearer {token}"}
         given["Content-Type"] = "application/x-www-form-urlencoded"
-        body = urlencode([*(("topic", each) for each in topics), ("data", data)]).encode()
+        body = f"{urlencode([*(('topic', each) for each in topics), ('data', data)])}{more}".encode()
         return self.ask(PATH, "POST", body, **given, **headers)
+
+    def retain(self, *keys: str, data: str = "") -> list[int]:
+        """
+        Retain an update under each key, and return the statuses of the responses.
+        """
+        return [self.publish("a", data=data, more=f"&retain={key}").status for key in keys]
 
     def disconnect(self, form: str) -> Client:
         given = {
@@ -211,6 +219,18 @@ class Cases:
         service.wait(11)
         service.publish("a", data="2")
         assert service.old_texts() == ["2"]
+
+    def retained_count(self, start: Start) -> None:
+        assert start(retained_count=2).retain(*"123") == [200, 200, 507]
+        assert start().retain(*"123") == [200, 200, 200]
+
+    def retained_bytes(self, start: Start) -> None:
+        assert start(retained_bytes=5000).retain(*"123", data="x" * 1000) == [200, 200, 507]
+
+    def retained_per_token(self, start: Start) -> None:
+        service = start(retained_per_token=2)
+        assert service.retain(*"1231") == [200, 200, 507, 200]
+        assert b"may have 2 retained updates" in service.publish("a", more="&retain=4").body
 
     def key(self, start: Start) -> None:
         assert allowed(start(key=SECRET)) == (True, True)
@@ -375,6 +395,21 @@ class Cases:
     def slow_policy(self, start: Start) -> None:
         assert is_cut_off(start(slow_policy="close", max_buffer=1000))
         assert not is_cut_off(start(slow_policy="replay", max_buffer=1000))
+
+    def max_retained_bytes_per_stream(self, start: Start) -> None:
+        service = start(max_retained_bytes_per_stream=1000, anonymous=True)
+        for topic, keys in (("a", "1"), ("b", "12")):
+            for key in keys:
+                service.publish(topic, data="x" * 800, more=f"&retain={key}")
+        assert [service.subscribe(topic, token=None).status for topic in "ab*"] == [200, 400, 400]
+        refused = service.subscribe("*", token=None)
+        assert refused.body.startswith(b"the retained updates of these topics have more than 1000 bytes")
+        unlimited = start(max_retained_bytes_per_stream=None)
+        assert set(unlimited.retain(*map(str, range(17)), data="x" * 1_000_000)) == {200}
+        assert unlimited.subscribe("a").status == 200
+        usual = start()
+        assert set(usual.retain(*map(str, range(17)), data="x" * 1_000_000)) == {200}
+        assert usual.subscribe("a").status == 400
 
     def keepalive(self, start: Start) -> None:
         client = start(keepalive=5.0).subscribe("a")

@@ -128,6 +128,8 @@ class HubTests:
             ("POST /.well-known/mercure HTTP/1.1|Host: x|Content-Length: 9|Authorization: Bearer ?", 400),
             ("POST /.well-known/mercure/disconnect HTTP/1.1|Host: x|Content-Length: 900", 401),
             ("POST /.well-known/mercure/%64isconnect HTTP/1.1|Host: x|Content-Length: 900", 401),
+            ("POST /.well-known/mercure/unretain HTTP/1.1|Host: x|Content-Length: 900", 401),
+            ("POST /.well-known/mercure/unr%65tain HTTP/1.1|Host: x|Transfer-Encoding: chunked", 401),
         ],
     )
     def test_refused_before_the_body(self, ask: Callable[..., Client], head: str, status: int) -> None:
@@ -144,6 +146,7 @@ class HubTests:
         [
             ("POST PATH", "publishing"),
             ("POST PATH/disconnect", "disconnecting"),
+            ("POST PATH/unretain", "removing a retained update"),
             ("QUERY PATH", "subscribing"),
         ],
     )
@@ -185,6 +188,19 @@ class HubTests:
         client.say(body.encode())
         assert client.status == 200
 
+    def test_body_of_a_removal_is_read(self, ask: Callable[..., Client]) -> None:
+        """
+        The body of a request to remove a retained update is read, if its token is valid.
+        """
+        client = ask(
+            "POST /.well-known/mercure/unretain HTTP/1.1|Host: x|Content-Length: 13"
+            f"|Authorization: Bearer {token(publish=['*'])}|Content-Type: application/x-www-form-urlencoded"
+        )
+        assert client.status == 0
+        client.say(b"topic=a&key=k")
+        assert client.status == 404
+        assert client.body == b"no update with this key is retained under these topics\n"
+
     @pytest.mark.parametrize(
         "head",
         [
@@ -194,6 +210,9 @@ class HubTests:
             "POST /.well-known/mercure/disconnect/x",
             "PUT /.well-known/mercure/disconnect",
             "QUERY /.well-known/mercure/disconnect",
+            "POST /.well-known/mercure/unretain/x",
+            "PUT /.well-known/mercure/unretain",
+            "QUERY /.well-known/mercure/unretain",
         ],
     )
     def test_body_is_discarded(self, ask: Callable[..., Client], head: str) -> None:

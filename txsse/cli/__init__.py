@@ -20,6 +20,7 @@ from txsse.cli.disconnect import DISCONNECT
 from txsse.cli.publish import PUBLISH
 from txsse.cli.tail import TAIL
 from txsse.cli.token import TOKEN
+from txsse.cli.unretain import UNRETAIN
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -34,7 +35,7 @@ the service is a Twisted plugin:
 """
 
 
-COMMANDS: Sequence[Command] = (TAIL, PUBLISH, TOKEN, DISCONNECT)
+COMMANDS: Sequence[Command] = (TAIL, PUBLISH, UNRETAIN, TOKEN, DISCONNECT)
 
 
 def main(argv: Sequence[str] | None = None, *, commands: Sequence[Command] = COMMANDS) -> int:

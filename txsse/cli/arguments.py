@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 from txsse._redact import holds_secret
 from txsse.client.response import parse_url
 from txsse.web.body import BodyTooLarge, read_content
 
-__all__ = ["positive", "read_headers", "read_url"]
+__all__ = ["path_below", "positive", "read_headers", "read_url"]
 
 # Names of header fields with secret values, such as Authorization, Cookie and X-Api-Key.
 _SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|passw|api[_-]?key|credential", re.IGNORECASE)
@@ -58,6 +59,14 @@ def read_url(argument: str) -> str:
             "every user of the machine can see the token in this URL; put the URL into a file, and give @FILE"
         )
     return url
+
+
+def path_below(url: str, name: str) -> str:
+    """
+    Return the URL of a path below a hub's.
+    """
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
 
 
 def read_headers(arguments: Iterable[str]) -> dict[str, str]:

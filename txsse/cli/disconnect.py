@@ -9,7 +9,6 @@ import json
 import os
 import sys
 from typing import TextIO
-from urllib.parse import urlsplit, urlunsplit
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
@@ -18,7 +17,7 @@ from twisted.web.iweb import IAgent
 from txsse._extras import MissingExtra, need_tls
 from txsse._output import Unwritable, complain, put
 from txsse._redact import without_secrets
-from txsse.cli.arguments import positive, read_url
+from txsse.cli.arguments import path_below, positive, read_url
 from txsse.cli.command import Command, run_in_reactor
 from txsse.cli.http import Answer, Poster
 from txsse.cli.key_options import KEY_ENVIRONMENT, InvalidOption
@@ -94,7 +93,7 @@ async def disconnect(
     """
     try:
         hub_url = read_url(arguments.url)
-        url = parse_url(_below(hub_url)).to_text()
+        url = parse_url(path_below(hub_url, "disconnect")).to_text()
         if agent is None and url.startswith("https:"):
             need_tls("https")
         fields = _fields(arguments)
@@ -125,14 +124,6 @@ async def disconnect(
     finally:
         await poster.close()
     return _OK
-
-
-def _below(url: str) -> str:
-    """
-    Return the URL for these requests below the hub's.
-    """
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=parts.path.rstrip("/") + "/disconnect"))
 
 
 def _fields(arguments: argparse.Namespace) -> list[tuple[str, str]]:

@@ -1,5 +1,5 @@
 """
-Post forms to a hub for ``txsse publish`` and ``txsse disconnect``, one after the other on one connection.
+Post forms to a hub for ``txsse publish`` and other commands, one after the other on one connection.
 """
 
 from __future__ import annotations

@@ -40,6 +40,9 @@ a secret in {KEY_ENVIRONMENT}, the command makes a token that is valid for a min
 only the given topics; this needs: pip install 'txsse[mercure]'. There is no option for a token or a secret:
 every user of the machine could see it on the command line.
 
+With --retain, a txsse hub sends the newest update of each topic and key to clients that subscribe later.
+txsse unretain removes it. Other hubs ignore the option.
+
 The command never sends an update twice. If it cannot determine whether an update was published, it reports
 that.
 
@@ -59,6 +62,19 @@ def _milliseconds(text: str) -> int:
 
 
 _milliseconds.__name__ = "number of seconds"
+
+
+def _lifetime(text: str) -> str:
+    """
+    Return a number of seconds as the hub's form expects it: in digits, with at most three after the point.
+    """
+    value = float(text)
+    if not 0.001 <= value < 1e9:
+        raise ValueError
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+_lifetime.__name__ = "positive number of seconds"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,6 +111,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--private",
         action="store_true",
         help="deliver only to subscribers whose token allows reading the topic",
+    )
+    parser.add_argument(
+        "--retain",
+        metavar="KEY",
+        help="retain the update for later subscribers, until another one with this topic and key replaces it",
+    )
+    parser.add_argument(
+        "--retain-for",
+        type=_lifetime,
+        metavar="SECONDS",
+        help="how long to retain it, in seconds; by default without limit",
     )
     add_token_arguments(parser, "publish", 30.0, "one update")
 
@@ -184,7 +211,11 @@ async def _from_argument(data: str) -> AsyncIterator[bytes]:
 
 def _fields(arguments: argparse.Namespace) -> list[tuple[str, str]]:
     fields = [("topic", topic) for topic in (arguments.topic, *arguments.topics)]
-    for name in ("id", "type", "retry"):
+    if arguments.retain_for is not None and arguments.retain is None:
+        raise InvalidOption("--retain-for needs --retain with the key of the retained update")
+    if arguments.retain == "":
+        raise InvalidOption("--retain is empty; give the key of the retained update")
+    for name in ("id", "type", "retry", "retain", "retain_for"):
         value = getattr(arguments, name)
         if value is not None:
             fields.append((name, str(value)))

@@ -170,6 +170,10 @@ def _refusal(
         return not_a_hub(url, f"it answered {status}")
     if status == 413:
         return "the update is larger than the hub accepts"
+    if status == 501 and not html:
+        return "the journal of the hub does not retain updates; publish without --retain"
+    if status == 507 and not html:
+        return "the hub has no room to retain the update, and has not published it"
     if status in (429, 503):
         return f"the hub cannot accept the update at the moment; try again {when_to_retry(header)}"
     location = header("Location")

@@ -35,6 +35,8 @@ _GAUGES = {
     "journal_up": "Whether the journal can be read and written.",
     "replaying": "Channels that replay from the journal.",
     "buffered": "Bytes buffered for slow readers.",
+    "retained": "Retained updates; an update that is retained under two topics counts twice.",
+    "retained_bytes": "Bytes of the retained updates, approximately.",
 }
 
 _COUNTERS = {
@@ -42,6 +44,7 @@ _COUNTERS = {
     "delivered": "Events handed over to a channel, live or by replay.",
     "bytes": "Bytes of the delivered events.",
     "replayed": "Delivered events that were read from the journal.",
+    "retained_delivered": "Delivered events that were retained, and sent when a stream opened.",
     "damaged": "Updates of the journal that could not be read, and were skipped.",
     "gaps": "How often a client was notified of a gap.",
     "slow_replays": "How often a slow reader was moved to replay.",

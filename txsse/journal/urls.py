@@ -25,6 +25,8 @@ class JournalOptions(TypedDict, total=False):
     max_count: int
     max_bytes: int
     max_age: float | None
+    max_retained: int
+    max_retained_bytes: int
     reactor: AnyReactor | None
 
 

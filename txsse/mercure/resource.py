@@ -4,6 +4,7 @@ Twisted Web resources of a Mercure hub: the hub's URL with everything below it, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import Unpack
 from urllib.parse import unquote_to_bytes
 
@@ -23,7 +24,7 @@ from txsse.mercure.credentials import find_credential
 from txsse.mercure.disconnect import DISCONNECT_PATH, Disconnecting
 from txsse.mercure.errors import MissingToken
 from txsse.mercure.metadata import MetadataResource
-from txsse.mercure.publish import Publisher
+from txsse.mercure.publish import REMOVING, UNRETAIN_PATH, Publisher
 from txsse.mercure.responses import failed, segments_below
 from txsse.mercure.revocations import revocations_of
 from txsse.mercure.settings import PATH, Settings
@@ -56,7 +57,8 @@ class MercureResource(Resource):
     :param settings: the hub's settings.
     :param stream_options: options of an :class:`~txsse.Upgrader` for the streams: ``keepalive``, ``limits``,
         ``max_lifetime`` and others. The settings say which origins may read the streams.
-    :ivar disconnect_path: the path of the requests that disconnect clients.
+    :ivar form_paths: the paths below the hub's that accept forms, each with its purpose: disconnecting
+        clients, and removing retained updates.
     """
 
     isLeaf = True
@@ -83,9 +85,12 @@ class MercureResource(Resource):
         )
         self._rules = to_rules(_METHODS, origins, credentials, _HEADERS, 1024)
         self._list_rules = to_rules(("GET",), origins, credentials, _HEADERS, 1024)
-        self._disconnect_rules = to_rules(("POST",), origins, credentials, _HEADERS, 1024)
+        self._form_rules = to_rules(("POST",), origins, credentials, _HEADERS, 1024)
         self._exposed = ", ".join(exposed).encode()
-        self.disconnect_path = f"{settings.path.rstrip('/')}/{DISCONNECT_PATH}".encode()
+        purposes = {DISCONNECT_PATH: "disconnecting", UNRETAIN_PATH: REMOVING}
+        self.form_paths = {
+            f"{settings.path.rstrip('/')}/{path}".encode(): purpose for path, purpose in purposes.items()
+        }
         self._settings = settings
         self._failures = RateLimitedLog(_log)
         revocations = revocations_of(hub)
@@ -109,7 +114,7 @@ class MercureResource(Resource):
 
     def render(self, request: Request) -> int:
         """
-        Route a request by its path and method: publish, subscribe, a list, disconnect, or an error.
+        Route a request by its path and method: publish, subscribe, a list, a form below, or an error.
         """
         problem = refuse_framing(request)
         if problem is not None:
@@ -121,28 +126,40 @@ class MercureResource(Resource):
                 return _render_options(request, self._list_rules)
             return self._listing.render(request, below[1:])
         if below == [DISCONNECT_PATH]:
-            return self._render_disconnect(request)
+            return self._render_form(request, self._disconnecting.disconnect, _send_json)
+        if below == [UNRETAIN_PATH]:
+            return self._render_form(request, self._publisher.unretain, _send_id)
         if below not in ([], [""]):
             self._set_cors(request)
             return send_response(request, 404, NOTHING)
         if request.method == b"POST":
             self._set_cors(request)
-            working = Deferred.fromCoroutine(self._publisher.publish(request))
-            working.addCallback(_send_id, request)
-            working.addErrback(failed, request, self._settings, self._failures)
-            return NOT_DONE_YET
+            return self._start(request, self._publisher.publish, _send_id)
         if request.method == b"OPTIONS" or request.method not in (b"GET", b"HEAD", QUERY):
             return _render_options(request, self._rules)
         return self._streams.render(request)
 
-    def _render_disconnect(self, request: Request) -> int:
+    def _render_form(
+        self,
+        request: Request,
+        work: Callable[[Request], Coroutine[Deferred[object], object, str]],
+        send: Callable[[str, Request], None],
+    ) -> int:
         self._set_cors(request)
         if request.method == b"OPTIONS":
-            return _render_options(request, self._disconnect_rules)
+            return _render_options(request, self._form_rules)
         if request.method != b"POST":
             return refuse_method(request, "POST, OPTIONS")
-        working = Deferred.fromCoroutine(self._disconnecting.disconnect(request))
-        working.addCallback(_send_json, request)
+        return self._start(request, work, send)
+
+    def _start(
+        self,
+        request: Request,
+        work: Callable[[Request], Coroutine[Deferred[object], object, str]],
+        send: Callable[[str, Request], None],
+    ) -> int:
+        working = Deferred.fromCoroutine(work(request))
+        working.addCallback(send, request)
         working.addErrback(failed, request, self._settings, self._failures)
         return NOT_DONE_YET
 
@@ -153,14 +170,14 @@ class MercureResource(Resource):
         If the token is missing or not valid, the request is refused at once. :class:`txsse.web.BoundedSite`
         calls this.
 
-        :param request: a request for this resource or for :attr:`disconnect_path`, whose body has not been
+        :param request: a request for this resource or for one of :attr:`form_paths`, whose body has not been
             received yet.
         """
-        is_disconnect = unquote_to_bytes(request.path) == self.disconnect_path
-        if request.method != b"POST" and (is_disconnect or request.method != QUERY):
+        path = unquote_to_bytes(request.path)
+        if request.method != b"POST" and (path in self.form_paths or request.method != QUERY):
             return False
         role: Role = "publish" if request.method == b"POST" else "subscribe"
-        purpose = "disconnecting" if is_disconnect else "publishing" if role == "publish" else "subscribing"
+        purpose = self.form_paths.get(path) or ("publishing" if role == "publish" else "subscribing")
         checking = Deferred.fromCoroutine(self._check_token(request, role, purpose))
         refusals: list[Failure] = []
         # While the keys are being fetched, the verdict is open, and the body is received meanwhile.

@@ -8,7 +8,15 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 
 from txsse._rate_limited_log import RateLimitedLog
-from txsse.errors import HubStopped, InvalidField, JournalFailed, UpdateTooLarge
+from txsse.errors import (
+    HubStopped,
+    InvalidField,
+    JournalFailed,
+    NotRetained,
+    RetainedFull,
+    RetainUnsupported,
+    UpdateTooLarge,
+)
 from txsse.mercure.errors import InvalidToken, Refusal
 from txsse.mercure.settings import Settings
 from txsse.web.responses import send_response
@@ -54,6 +62,14 @@ def failed(failure: Failure, request: Request, settings: Settings, failures: Rat
         send_response(request, 400, str(error))
     elif isinstance(error, UpdateTooLarge):
         send_response(request, 413, str(error))
+    elif isinstance(error, RetainedFull):
+        send_response(request, 507, str(error))
+    elif isinstance(error, NotRetained):
+        send_response(request, 404, "no update with this key is retained under these topics")
+    elif isinstance(error, RetainUnsupported):
+        send_response(
+            request, 501, "the journal of this hub retains no updates; use a memory, SQLite or Redis journal"
+        )
     elif isinstance(error, JournalFailed | HubStopped):
         request.setHeader(b"Retry-After", RETRY_AFTER)
         why = "the hub is shutting down" if isinstance(error, HubStopped) else "the journal is not writable"

@@ -17,7 +17,7 @@ from txsse.mercure.auth.keys import ALGORITHMS
 from txsse.mercure.auth.verify import Issuer
 from txsse.web.origin import DEFAULT_PORTS, origin_of, parse_origin
 
-__all__ = ["COOKIE", "OLD_COOKIE", "PATH", "REVOCATION_LIFETIME", "Settings"]
+__all__ = ["COOKIE", "OLD_COOKIE", "PATH", "RETAINED_PER_TOKEN", "REVOCATION_LIFETIME", "Settings"]
 
 #: The default path of a hub.
 PATH = "/.well-known/mercure"
@@ -30,6 +30,9 @@ OLD_COOKIE = "mercureAuthorization"
 
 #: How long a token that has no open stream is assumed to be valid when it is revoked, in seconds: 30 days.
 REVOCATION_LIFETIME = 30 * 86400.0
+
+#: The default quota of retained updates: ten publishers that use theirs up fill a journal.
+RETAINED_PER_TOKEN = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +60,11 @@ class Settings:
     :ivar max_body: the maximum size of a publish request's body, in bytes.
     :ivar max_matchers: the maximum number of matchers of a subscription.
     :ivar max_topics: the maximum number of topics of an update.
-    :raises ValueError: if the URL, an origin or the name of a claim is not valid, and for a
-        ``revocation_lifetime`` that is not positive.
+    :ivar retained_per_token: the maximum number of retained updates of one publisher: of the tokens with one
+        ``sub``; or one ``jti``, if they have no ``sub``; or of one token. An update that is retained under
+        two topics counts twice. ``None`` for no limit.
+    :raises ValueError: if the URL, an origin or the name of a claim is not valid, for a
+        ``revocation_lifetime`` that is not positive, and for a ``retained_per_token`` below 1.
     """
 
     url: str
@@ -76,6 +82,7 @@ class Settings:
     max_body: int = 1024 * 1024
     max_matchers: int = 100
     max_topics: int = 100
+    retained_per_token: int | None = RETAINED_PER_TOKEN
     path: str = field(init=False)
     origin: str = field(init=False)
 
@@ -94,6 +101,10 @@ class Settings:
             raise ValueError(
                 f"revocation_lifetime must be a positive number of seconds, not {self.revocation_lifetime!r}"
             )
+        if self.retained_per_token is not None:
+            check_number("retained_per_token", self.retained_per_token, "a whole number", whole=True)
+            if self.retained_per_token < 1:
+                raise ValueError(f"retained_per_token must be at least 1, not {self.retained_per_token}")
         parts = urlsplit(self.url)
         if parts.scheme not in DEFAULT_PORTS or not parts.netloc or parts.query or parts.fragment:
             raise ValueError(f"{self.url!r} is not the URL of a hub; an example is https://example.org{PATH}")

@@ -17,6 +17,7 @@ from typing import TypeVar
 from txsse._redact import holds_secret
 from txsse.hub.hub import DEFAULT_MAX_PATTERN_WEIGHT
 from txsse.journal.base import DEFAULT_AGE, DEFAULT_BYTES, DEFAULT_COUNT
+from txsse.journal.retained_updates import DEFAULT_MAX_RETAINED, DEFAULT_MAX_RETAINED_BYTES
 from txsse.journal.urls import JOURNAL_NAMES
 from txsse.server.upgrade import DEFAULT_MAX_BUFFER, DEFAULT_MAX_TOTAL_BUFFER
 from txsse.service.bounds import connections_by_files
@@ -30,6 +31,7 @@ from txsse.service.option_types import (
     ORIGINS,
     ORIGINS_OR_ANY,
     SIZE,
+    SIZE_LIMIT,
     TEXT,
     OptionType,
 )
@@ -107,6 +109,17 @@ class Config:
     journal_count: int = _option(COUNT, DEFAULT_COUNT, "How many updates the journal holds.")
     journal_bytes: int = _option(SIZE, DEFAULT_BYTES, "How many bytes of updates the journal holds.")
     journal_age: float | None = _option(INTERVAL, DEFAULT_AGE, "How long the journal holds an update.")
+    retained_count: int = _option(
+        COUNT,
+        DEFAULT_MAX_RETAINED,
+        "How many retained updates the journal holds, one for each topic and key.",
+    )
+    retained_bytes: int = _option(
+        SIZE, DEFAULT_MAX_RETAINED_BYTES, "How many bytes of retained updates the journal holds."
+    )
+    retained_per_token: int | None = _option(
+        LIMIT, 10_000, "How many retained updates the tokens with one sub, or else one jti, may have."
+    )
     key_file: tuple[str, ...] = _option(
         LIST,
         (),
@@ -229,6 +242,11 @@ class Config:
         "The overflow policy for slow readers: replay lets them catch up from the journal; close, drop and "
         "latest are described at txsse.Upgrader.",
         value="NAME",
+    )
+    max_retained_bytes_per_stream: int | None = _option(
+        SIZE_LIMIT,
+        16 * 1024 * 1024,
+        "How many bytes of retained updates a stream is sent when it opens. A subscription to more gets 400.",
     )
     keepalive: float | None = _option(
         INTERVAL, 15.0, "How long a stream may be silent before a comment is sent on it."

@@ -24,6 +24,7 @@ __all__ = [
     "ORIGINS",
     "ORIGINS_OR_ANY",
     "SIZE",
+    "SIZE_LIMIT",
     "TEXT",
     "OptionType",
 ]
@@ -149,6 +150,7 @@ COUNT = OptionType("N", _count)
 SIZE = OptionType("BYTES", _size)
 DURATION = OptionType("TIME", _duration)
 
-#: A count and a duration that may also be ``off``, which reads as ``None``.
+#: A count, a size and a duration that may also be ``off``, which reads as ``None``.
 LIMIT = OptionType("N", _or_off(_count))
+SIZE_LIMIT = OptionType("BYTES", _or_off(_size))
 INTERVAL = OptionType("TIME", _or_off(_duration))

@@ -59,6 +59,7 @@ def make_settings(config: Config, issuers: Sequence[Issuer], url: str) -> Settin
             max_body=config.max_body,
             max_matchers=config.max_matchers,
             max_topics=config.max_topics,
+            retained_per_token=config.retained_per_token,
         )
     except ValueError as error:
         raise BadConfig(f"--url: {error}") from None
@@ -85,6 +86,8 @@ class HubTree(Branch):
                 max_count=config.journal_count,
                 max_bytes=config.journal_bytes,
                 max_age=config.journal_age,
+                max_retained=config.retained_count,
+                max_retained_bytes=config.retained_bytes,
                 reactor=reactor,
             )
         except (ValueError, ImportError) as error:
@@ -97,6 +100,7 @@ class HubTree(Branch):
             max_update_size=2 * config.max_body,
             max_topics=config.max_matchers,
             max_pattern_weight=config.max_pattern_weight,
+            max_retained_bytes_per_stream=config.max_retained_bytes_per_stream,
         )
         self.health = Health(self.hub)
         streams = _stream_options(config)
@@ -111,12 +115,13 @@ class HubTree(Branch):
         """
         Return whether to read the body of a request, from its head alone.
 
-        The body of a publication, a subscription, or a request to disconnect clients is read, if the request
-        has a valid token.
+        The body of a publication, a subscription, or a request to disconnect clients or to remove a retained
+        update is read, if the request has a valid token.
         """
         # Decoded, as twisted.web decodes paths.
         path = unquote_to_bytes(request.path)
-        return path in (self._path, self._mercure.disconnect_path) and self._mercure.wants_body(request)
+        known = path == self._path or path in self._mercure.form_paths
+        return known and self._mercure.wants_body(request)
 
 
 def _stream_options(config: Config) -> StreamOptions:
