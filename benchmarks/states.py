@@ -1,9 +1,10 @@
 """
 Measure a hub whose readers get a state first, next to one without, and check that they get everything once.
 
-``python benchmarks/states.py`` runs a hub with 200 devices and 2,000 updates a second, whose 30 readers come and
-go. With ``--mode retained``, each newcomer first gets the newest update of each device, about 90 KB. Each reader
-checks that its state is complete, and that every later number of a device is one more than the one before.
+``python benchmarks/states.py`` runs a hub with 200 devices and 2,000 updates a second, and 30 readers that
+connect anew every few seconds. With ``--mode retained``, each newcomer first gets the newest update of each
+device, about 90 KB. Each reader checks that its state is complete, and that every later number of a device is
+one more than the one before.
 """
 
 from __future__ import annotations

@@ -357,9 +357,9 @@ class SnippetTests:
         """
 
         class Watched(Hub):
-            def resource(self, topics: Any) -> SSEResource:
+            def resource(self, topics: Any, **options: Any) -> SSEResource:
                 hubs.append(self)
-                return super().resource(topics)
+                return super().resource(topics, **options)
 
         hubs: list[Hub] = []
 

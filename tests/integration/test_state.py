@@ -1,6 +1,6 @@
 """
-States at hubs on the real reactor, with each journal, and with two nodes on a real Redis: readers come and go
-over both nodes, and what they know at each ID is the state at that position.
+States at hubs on the real reactor, with each journal, and with two nodes on a real Redis: readers connect and
+disconnect at both nodes, and their state at each ID is the state at that position.
 """
 
 from __future__ import annotations
@@ -115,9 +115,9 @@ class StateTests:
     @pytest.mark.slow
     @pytest.mark.parametrize("kind", KINDS)
     @pytest_twisted.ensureDeferred
-    async def test_readers_come_and_go(self, kind: str, tmp_path: Path, redis_url: Callable[[], str]) -> None:
+    async def test_readers_reconnect(self, kind: str, tmp_path: Path, redis_url: Callable[[], str]) -> None:
         """
-        While publishers at each node retain and remove keys, readers that come, go, resume and change nodes
+        While publishers at each node retain and remove keys, readers that connect, resume and change nodes
         know the state of every position whose ID they have.
         """
         random = Random(7)

@@ -224,10 +224,7 @@ class RetainedUpdates:
         if retention is None:
             return
         self.changed_at = position
-        if len(update.topics) == 1:
-            self._remove_one(update.topics[0], retention.key)
-        else:
-            self._remove(update.topics, retention.key)
+        self._remove(update.topics, retention.key)
         if not update.unretains:
             expires = math.inf
             if retention.seconds is not None:
@@ -299,10 +296,15 @@ class RetainedUpdates:
         if row.expires < math.inf:
             heapq.heappush(self._expiries, (row.expires, position))
 
-    def _remove(self, topics: Iterable[str], key: str) -> None:
+    def _remove(self, topics: tuple[str, ...], key: str) -> None:
         """
         Remove what is retained under topics with a key.
         """
+        if len(topics) == 1:
+            only = self._forget(topics[0], key)
+            if only is not None:
+                self._remove_from_row(only, topics)
+            return
         # Together by position: one by one, an update with 10,000 topics would take seconds.
         removed: dict[int, set[str]] = {}
         for topic in topics:
@@ -311,14 +313,6 @@ class RetainedUpdates:
                 removed.setdefault(position, set()).add(topic)
         for position, of_row in removed.items():
             self._remove_from_row(position, of_row)
-
-    def _remove_one(self, topic: str, key: str) -> None:
-        """
-        Remove what is retained under one topic with a key.
-        """
-        position = self._forget(topic, key)
-        if position is not None:
-            self._remove_from_row(position, (topic,))
 
     def _forget(self, topic: str, key: str) -> int | None:
         """

@@ -34,7 +34,7 @@ UPDATES = [
         ["a", "b"], ServerSentEvent("x", "t", "5", 1.0), private=True, retention=Retention("ü", 0.1, "\0 me")
     ),
     Update("news", ServerSentEvent("x", "unretain", "6"), retention=Retention("x", owner="")),
-    Update("news", ServerSentEvent("x", id="7"), retention=Retention("x", owner="\udcff")),
+    Update("news", ServerSentEvent("x", id="7"), retention=Retention("x", owner="ß")),
 ]
 
 

@@ -52,7 +52,7 @@ UPDATES = [
         ["news", "späte Züge \n \0"],
         ServerSentEvent("a\nb\n", "typ", "ü", 2.5),
         private=True,
-        retention=Retention("ü \t", 60, "me \udcff \n"),
+        retention=Retention("ü \t", 60, "me ß \n"),
     ),
     Update("", ServerSentEvent("", "", "3"), retention=Retention(" ", None, "")),
 ]

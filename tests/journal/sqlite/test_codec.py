@@ -19,7 +19,7 @@ UPDATES = [
     Update(["a", "b"], ServerSentEvent("ü\n", "kind", "2 ü", 2.5), private=True),
     Update("news", ServerSentEvent("x", id="3"), retention=Retention("key")),
     Update("news", ServerSentEvent("x", id="4"), retention=Retention("ü \t", 0.1, "me")),
-    Update("news", ServerSentEvent("x", id="5"), retention=Retention("key", 1e300, "\ud800 ü\n")),
+    Update("news", ServerSentEvent("x", id="5"), retention=Retention("key", 1e300, "ß ü\n")),
     Update("news", ServerSentEvent("key", "unretain", "6"), retention=Retention("key", None, "")),
 ]
 

@@ -60,6 +60,7 @@ class ToyTests:
                 "the journal has no max_age",
                 "the journal has no revocations",
                 "the journal retains no updates",
+                "the journal has no max_retained",
             )
 
     def test_hub(self, plain: Wire, tmp_path: Path) -> None:
@@ -400,6 +401,8 @@ class MutantTests:
                 skipped[str(reason)] = getattr(check, "__name__", "")
         assert set(skipped) == {
             "the journal has no max_count",
+            "the journal has no max_retained",
+            "the journal retains no updates",
             "the journal has no max_bytes",
             "the journal has no max_age",
             "the journal has no revocations",

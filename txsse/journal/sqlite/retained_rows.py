@@ -7,6 +7,7 @@ copy in memory, a :class:`~txsse.journal.retained_updates.RetainedUpdates`, from
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import TypeAlias
 from twisted.logger import Logger
 
 from txsse.errors import NotRetained, RetainedFull
-from txsse.journal.base import not_started
 from txsse.journal.retained import Retained, size_under_one_topic
 from txsse.journal.retained_updates import DEFAULT_MAX_RETAINED, DEFAULT_MAX_RETAINED_BYTES, RetainedUpdates
 from txsse.journal.sqlite.retained_table import (
@@ -97,7 +97,8 @@ class RetainedRows:
         :returns: a copy in memory. Its ``changed_at`` is the position of the newest row.
         """
         found = scan(connection)
-        loaded = RetainedUpdates(not_started)
+        # With this clock, none expires here: the rows of expired ones count until they are deleted.
+        loaded = RetainedUpdates(lambda: -math.inf)
         loaded.restore(found.rows, max((row.position for row in found.rows), default=0))
         self.count, self.bytes = loaded.count, loaded.size
         if any(row.expires <= now for row in found.rows):
