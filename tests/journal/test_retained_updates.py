@@ -66,7 +66,7 @@ class Store(RetainedUpdates):
         """
         Check that no list, index or heap is much longer than the number of retained updates.
         """
-        gone = module._GONE
+        gone = module.GONE
         assert len(self._positions) <= 2 * len(self._rows) + gone + 1
         assert len(self._expiries) <= 2 * len(self._rows) + gone + 1
         assert sum(len(each.keys) for each in self._topics.values()) == self._count

@@ -104,15 +104,18 @@ class MemoryJournal:
         """
         Record an update. The Deferred has already fired.
         """
-        now = self._now()
-        known = self._recent.find_equal(update, now)
+        recent, now = self._recent, self._now()
+        known = recent.find_equal(update, now)
         if known is not None:
             return succeed(known)
+        assert self._follower is not None, "the journal has not been started"
+        position = recent.head + 1
         if update.retention is not None:
-            refused = self.retained.refusal([update])
+            refused = self.retained.append(position, update)
             if refused is not None:
                 return fail(refused)
-        return succeed(self._record(update, now))
+        self._follower.update_appended(recent.add(position, update, now))
+        return succeed(position)
 
     def append_many(self, updates: Sequence[Update]) -> Deferred[list[int]]:
         """
