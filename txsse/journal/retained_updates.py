@@ -388,9 +388,12 @@ class RetainedUpdates:
             yield from (each for each in positions_after(self._positions, after) if each in self._rows)
             return
         wanted = set(topics)
-        of_topics = [self._topics[topic] for topic in wanted if topic in self._topics]
+        of_topics = [
+            positions_after(self._topics[topic].positions, after) for topic in wanted if topic in self._topics
+        ]
         last = -1
-        for position in heapq.merge(*(positions_after(of_topic.positions, after) for of_topic in of_topics)):
+        # Most readers have one topic, and merging takes longer than the rest.
+        for position in of_topics[0] if len(of_topics) == 1 else heapq.merge(*of_topics):
             row = self._rows.get(position)
             if position != last and row is not None and not wanted.isdisjoint(row.topics):
                 last = position
