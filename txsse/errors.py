@@ -298,7 +298,7 @@ class RetainedFull(SSEError):
     def __init__(self, max_count: int, max_bytes: int) -> None:
         super().__init__(
             f"the journal retains at most {max_count} updates with {max_bytes} bytes, and has no room for "
-            "this one; unretain some, or raise its limits"
+            "this one; unretain some, or raise the journal's max_retained or max_retained_bytes"
         )
         self.max_count = max_count
         self.max_bytes = max_bytes
