@@ -316,6 +316,7 @@ class FailureTests:
             lambda: fail(ZeroDivisionError()),
             lambda: awaited(None),
             lambda: 7,
+            lambda: {"id": 7},
             lambda: [object()],
             lambda: [b"\xff"],
             lambda: [ServerSentEvent("a", id="1")],

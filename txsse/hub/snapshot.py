@@ -9,7 +9,7 @@ no slot, and the time stands still.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Hashable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from inspect import isawaitable
@@ -300,7 +300,7 @@ async def _iterate(events: Events | Awaitable[Events] | Deferred[list[Item]]) ->
         elif isinstance(found, AsyncIterable):
             async for item in found:
                 yield item
-        elif isinstance(found, Iterable):
+        elif isinstance(found, Iterable) and not isinstance(found, Mapping):
             for item in found:
                 yield item
         else:
