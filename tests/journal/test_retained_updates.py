@@ -19,6 +19,7 @@ from tests.hub.fakes import result_of
 from txsse import NotRetained, RetainedFull, Update
 from txsse.journal import retained_updates as module
 from txsse.journal.retained import IRetained, Retained, RetainedPage
+from txsse.journal.retained_index import GONE
 from txsse.journal.retained_updates import RetainedUpdates
 from txsse.testing.journal_contract.retained_subject import make_removal, make_retained
 from txsse.testing.journal_contract.subject import make_update
@@ -67,7 +68,7 @@ class Store(RetainedUpdates):
         """
         Check that no list, index or heap is much longer than the number of retained updates.
         """
-        gone = module.GONE
+        gone = GONE
         assert len(self._positions) <= 2 * len(self._rows) + gone + 1
         assert len(self._expiries) <= 2 * len(self._rows) + gone + 1
         assert sum(len(each.keys) for each in self._topics.values()) == self._count
