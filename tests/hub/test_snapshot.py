@@ -316,6 +316,7 @@ class FailureTests:
             lambda: fail(ZeroDivisionError()),
             lambda: awaited(None),
             lambda: 7,
+            lambda: {"id": 7},
             lambda: [object()],
             lambda: [b"\xff"],
             lambda: [ServerSentEvent("a", id="1")],
@@ -485,6 +486,61 @@ class FailureTests:
         member = world.join(snapshot=lambda request: never)
         member.leave()
         assert cancelled == [never] and world.hub.subscribers.total == 0
+
+    def test_client_disconnects_while_it_is_made(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        When a client disconnects while the program makes the next events, that is cancelled, and so is its
+        wait for a slot: the slot is free at once for others.
+        """
+        cancelled: list[object] = []
+        closed: list[bool] = []
+
+        async def snapshot() -> AsyncIterator[str]:
+            try:
+                yield "x" * 70_000
+                await Deferred(cancelled.append)
+            finally:
+                closed.append(True)
+
+        resource = world.hub.resource("news", snapshot=lambda request: snapshot(), max_snapshots=1)
+        members = [Member(world, world.wire.connect(resource)) for _ in range(3)]
+        members[0].client.request("/")
+        assert len(members[0].texts) == 1
+        members[0].leave()
+        assert len(cancelled) == 1 and closed == [True]
+        members[1].client.request("/")
+        assert len(members[1].texts) == 1
+        members[2].client.request("/")
+        members[1].leave()
+        assert len(cancelled) == 2 and len(members[2].texts) == 1
+        members[2].leave()
+        assert len(closed) == 3 and failures == []
+        assert world.hub.metrics().failures == 0
+
+    def test_disconnects_and_ignores_the_cancellation(self, world: World, failures: list[LogEvent]) -> None:
+        """
+        A program that goes on after its client has disconnected is not asked for more, and its iterator is
+        closed when it yields.
+        """
+        closed: list[bool] = []
+
+        async def stubborn() -> AsyncIterator[str]:
+            try:
+                while True:
+                    try:
+                        await deferLater(world.reactor, 20)
+                    except CancelledError:
+                        await deferLater(world.reactor, 40)
+                    yield "x"
+            finally:
+                closed.append(True)
+
+        member = world.join(snapshot=lambda request: stubborn())
+        member.leave()
+        world.reactor.advance(31)
+        assert closed == []
+        world.reactor.advance(20)
+        assert closed == [True] and failures == []
 
     def test_client_disconnects_later(self, world: World) -> None:
         """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from tests.hub.fakes import result_of
 from txsse import NotRetained, RetainedFull, Update
 from txsse.journal import retained_updates as module
 from txsse.journal.retained import IRetained, Retained, RetainedPage
+from txsse.journal.retained_index import GONE
 from txsse.journal.retained_updates import RetainedUpdates
 from txsse.testing.journal_contract.retained_subject import make_removal, make_retained
 from txsse.testing.journal_contract.subject import make_update
@@ -66,7 +68,7 @@ class Store(RetainedUpdates):
         """
         Check that no list, index or heap is much longer than the number of retained updates.
         """
-        gone = module.GONE
+        gone = GONE
         assert len(self._positions) <= 2 * len(self._rows) + gone + 1
         assert len(self._expiries) <= 2 * len(self._rows) + gone + 1
         assert sum(len(each.keys) for each in self._topics.values()) == self._count
@@ -388,6 +390,32 @@ class MemoryTests:
             store.add(make_removal(f"-{number}", "a", f"{number}"))
             store.check_lengths()
         assert (list(store.topics()), store.is_empty, store.size) == ([], True, 0)
+
+    @pytest.mark.parametrize("topics", [None, ["news"]])
+    def test_newcomer_after_many_replacements(self, topics: list[str] | None) -> None:
+        """
+        The first page does not step over the positions of updates that were replaced.
+        """
+
+        class Counted(list[int]):
+            reads = 0
+
+            def __getitem__(self, index: Any) -> Any:
+                Counted.reads += 1
+                return super().__getitem__(index)
+
+        store = Store()
+        for key in (*range(110), *range(1, 100)):
+            store.add(make_retained(f"{key}", f"{key}"))
+        store._positions = Counted(store._positions)
+        store._topics["news"].positions = Counted(store._topics["news"].positions)
+        expected = ["0", *map(str, range(100, 110)), *map(str, range(1, 100))]
+        page = store.read_now(topics, 0, store.position)
+        assert [row.key for _, row in page.entries] == expected
+        assert Counted.reads == 0
+        page = store.read_now(topics, 1, store.position)
+        assert [row.key for _, row in page.entries] == expected[1:]
+        assert Counted.reads > 0
 
     @pytest.mark.slow
     def test_many_topics(self) -> None:

@@ -123,6 +123,22 @@ class QuotaTests:
         world = new(hub=hub, retained_per_token=1)
         assert [retain(world, ANN, key).status for key in ("k1", "k2", "k3", "k4")] == [200, 200, 200, 507]
 
+    def test_retained_before_the_acknowledgement(self, plain: Wire) -> None:
+        """
+        An update that the journal has retained and not yet acknowledged, as Redis may, counts once.
+        """
+        hub = Hub(reactor=plain.reactor)
+        quota = Quota(hub, 2)
+        first, second, third = (
+            Update(["a"], ServerSentEvent("", id=key), retention=Retention(key, None, "ann"))
+            for key in ("k1", "k2", "k3")
+        )
+        result_of(hub.start())
+        with quota.reserve(first):
+            result_of(hub.publish_update(first))
+            with quota.reserve(second), pytest.raises(OverQuota), quota.reserve(third):
+                pass
+
     def test_key_of_another(self, new: Callable[..., MercureWorld]) -> None:
         """
         The retained update of another publisher counts as a new one, and then as that of the new publisher.

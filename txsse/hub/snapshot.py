@@ -9,7 +9,7 @@ no slot, and the time stands still.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Hashable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from inspect import isawaitable
@@ -182,14 +182,19 @@ class SnapshotRun:
         self._left = snapshots.timeout
         self._items = _iterate(events)
         self._fetched: list[bytes] = []
-        self._has_ended = False
+        self._has_ended = self._is_closed = False
+        self._fetching: Deferred[None] | None = None
 
     async def next(self) -> list[bytes]:
         """
         Return the next frames; an empty list after the last.
         """
         if not self._fetched and not self._has_ended:
-            await self._snapshots.slots.run(lambda: Deferred.fromCoroutine(self.fetch()))
+            self._fetching = self._snapshots.slots.run(lambda: Deferred.fromCoroutine(self.fetch()))
+            try:
+                await self._fetching
+            finally:
+                self._fetching = None
         frames, self._fetched = self._fetched, []
         return frames
 
@@ -208,9 +213,17 @@ class SnapshotRun:
             raise
 
     async def _fetch(self) -> None:
+        try:
+            await self._fetch_page()
+        finally:
+            if self._is_closed:
+                # It could not be closed while it was running.
+                await _close(self._items)
+
+    async def _fetch_page(self) -> None:
         frames: list[bytes] = []
         size, over = 0, self._reactor.seconds() + _SLICE_SECONDS
-        while size < PAGE_BYTES:
+        while size < PAGE_BYTES and not self._is_closed:
             try:
                 item = await anext(self._items)
             except StopAsyncIteration:
@@ -222,13 +235,22 @@ class SnapshotRun:
                 break
         self._fetched = frames
 
+    def cancel(self) -> None:
+        """
+        Stop the program's work at the next events: the client has left, and others wait for the slot.
+
+        :meth:`next` then fails with a ``CancelledError``.
+        """
+        if self._fetching is not None:
+            self._fetching.cancel()
+
     def close(self) -> None:
         """
         Close the program's iterator.
 
         Nothing waits until it has cleaned up: that may take as long as the program wants.
         """
-        self._has_ended, self._fetched = True, []
+        self._has_ended, self._is_closed, self._fetched = True, True, []
         closing = Deferred.fromCoroutine(_close(self._items))
         closing.addErrback(lambda failure: _log.failure("a snapshot could not be closed", failure))
 
@@ -241,11 +263,12 @@ class StreamSnapshot:
     :param run: the first one, if it has begun.
     """
 
-    __slots__ = ("_run", "_snapshots")
+    __slots__ = ("_run", "_sending", "_snapshots")
 
     def __init__(self, snapshots: Snapshots, run: SnapshotRun | None = None) -> None:
         self._snapshots = snapshots
         self._run = run
+        self._sending: SnapshotRun | None = None
 
     async def take(
         self, fix: Callable[[], ResumePoint], describe: Callable[[ResumePoint], SnapshotRequest]
@@ -254,15 +277,19 @@ class StreamSnapshot:
         Return the snapshot that has begun, or begin another one.
         """
         run, self._run = self._run, None
-        return run or await self._snapshots.begin(fix, describe)
+        self._sending = run = run or await self._snapshots.begin(fix, describe)
+        return run
 
     def close(self) -> None:
         """
-        Close the snapshot that has begun, if any.
+        Close the snapshot that has begun, if any, and cancel what the program does for one that is sent.
         """
         run, self._run = self._run, None
         if run is not None:
             run.close()
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            sending.cancel()
 
 
 async def _iterate(events: Events | Awaitable[Events] | Deferred[list[Item]]) -> AsyncGenerator[Item, None]:
@@ -273,7 +300,7 @@ async def _iterate(events: Events | Awaitable[Events] | Deferred[list[Item]]) ->
         elif isinstance(found, AsyncIterable):
             async for item in found:
                 yield item
-        elif isinstance(found, Iterable):
+        elif isinstance(found, Iterable) and not isinstance(found, Mapping):
             for item in found:
                 yield item
         else:
@@ -315,8 +342,10 @@ def _limit(work: Deferred[None], seconds: float, reactor: IReactorTime) -> Defer
             _log.failure("a snapshot that took too long has failed", result)
 
     def expire() -> None:
-        limited.errback(SnapshotTimedOut(_TOO_LONG))
-        work.cancel()
+        # It may have been cancelled already, by a client that has disconnected.
+        if not limited.called:
+            limited.errback(SnapshotTimedOut(_TOO_LONG))
+            work.cancel()
 
     timer = reactor.callLater(max(0.0, seconds), expire)
     work.addBoth(has_ended)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from txsse._timeslice import TimeSlices
 from txsse.errors import UpgradeRefused
@@ -167,7 +167,7 @@ class State:
         """
         Send the events of a snapshot; return whether the subscriber was sent all of them.
         """
-        while frames := await run.next():
+        while frames := await self._next(subscriber, run):
             framed = Framed(b"".join(frames))
             while True:
                 await subscriber.channel.drain()
@@ -181,6 +181,14 @@ class State:
             if turn is not None:
                 await turn
         return subscriber.is_subscribed
+
+    async def _next(self, subscriber: Subscriber, run: SnapshotRun) -> list[bytes]:
+        try:
+            return await run.next()
+        except CancelledError:
+            if subscriber.is_subscribed:
+                raise
+            return []
 
     def _head(self) -> ResumePoint:
         head = self._journal.head

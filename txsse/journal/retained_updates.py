@@ -385,12 +385,11 @@ class RetainedUpdates:
         Return the positions of retained updates after a position, in order and once each.
         """
         if topics is None:
-            yield from (each for each in positions_after(self._positions, after) if each in self._rows)
+            found = positions_after(self._positions, after, self._rows)
+            yield from (each for each in found if each in self._rows)
             return
         wanted = set(topics)
-        of_topics = [
-            positions_after(self._topics[topic].positions, after) for topic in wanted if topic in self._topics
-        ]
+        of_topics = [self._topics[topic].after(after) for topic in wanted if topic in self._topics]
         last = -1
         # Most readers have one topic, and merging takes longer than the rest.
         for position in of_topics[0] if len(of_topics) == 1 else heapq.merge(*of_topics):

@@ -90,6 +90,9 @@ class Quota:
         try:
             count = retained.owned(owner) + len(under_way) + sum(row not in under_way for row in new)
             if new and count > self._limit:
+                # The journal counts those that it has retained and not acknowledged yet.
+                count -= sum(_has(retained, row, owner) for row in under_way)
+            if new and count > self._limit:
                 raise OverQuota(
                     f"the publisher of this token may have {self._limit} retained updates, one for each "
                     "topic and key, and has no room for this one; remove some, or replace one that it has"
@@ -113,5 +116,9 @@ def _find_new(retained: AnyRetained, update: Update, owner: str) -> list[_Row]:
     """
     assert update.retention is not None
     key = update.retention.key
-    found = ((topic, retained.find(topic, key)) for topic in update.topics)
-    return [(topic, key) for topic, row in found if row is None or row.owner != owner]
+    return [(topic, key) for topic in update.topics if not _has(retained, (topic, key), owner)]
+
+
+def _has(retained: AnyRetained, row: _Row, owner: str) -> bool:
+    found = retained.find(*row)
+    return found is not None and found.owner == owner
