@@ -15,6 +15,7 @@ from twisted.logger import LogEvent
 from tests.fakes import Wire
 from tests.hub.fakes import Member, ScriptedJournal, World
 from txsse import Access, JournalFailed, Limits, ServerSentEvent, SnapshotRequest, SSEChannel, UpgradeRefused
+from txsse.errors import CloseReason
 from txsse.hub.replay import Replay
 
 
@@ -592,6 +593,99 @@ class FailureTests:
         made.callback(["a"])
         assert status(world, member) == 200
         assert b"a\n" not in member.client.body and member.client.ended
+
+    def test_hub_stops_while_it_never_comes(self, world: World) -> None:
+        """
+        A hub that is stopped answers the requests whose snapshots are being made, or wait for a slot.
+        """
+        cancelled: list[object] = []
+        resource = world.hub.resource(
+            "news", snapshot=lambda request: Deferred(cancelled.append), max_snapshots=1
+        )
+        members = [Member(world, world.wire.connect(resource)) for _ in range(2)]
+        world.members += members
+        for member in members:
+            member.client.request("/")
+        world.hub.stop()
+        assert [status(world, member) for member in members] == [200, 200]
+        assert all(member.client.ended for member in members) and cancelled
+
+    @pytest.mark.parametrize("topics", ["b", "*"])
+    def test_revoked_before(self, world: World, topics: str) -> None:
+        """
+        If topics are revoked while the snapshot is made, it is not sent, and the client gets a stream that
+        ends at once, to reconnect.
+        """
+        made: Deferred[list[str]] = Deferred()
+        rule = Access(["a", "b"], ["a", "b"], key="me")
+        member = world.join(lambda request: rule, snapshot=lambda request: made)
+        world.hub.revoke("me", topics)
+        made.callback(["secret of b"])
+        assert status(world, member) == 200 and member.client.ended
+        assert b"secret" not in member.client.body
+
+    @pytest.mark.parametrize("take", ["topics", "grants"])
+    def test_revoked_later(self, world: World, take: str) -> None:
+        """
+        If topics or grants are taken while the snapshot is sent, no more of it is, and the stream ends.
+        """
+
+        async def snapshot() -> AsyncIterator[str]:
+            yield "first " + "x" * 70_000
+            await deferLater(world.reactor, 1)
+            yield "secret of b"
+
+        rule = Access(["a", "b"], ["a", "b"], key="me")
+        member = opened(world, world.join(lambda request: rule, snapshot=lambda request: snapshot()))
+        (subscriber,) = world.hub.subscribers
+        if take == "topics":
+            world.hub.revoke("me", "b")
+        else:
+            subscriber.change(["a", "b"], private="a")
+        world.reactor.advance(2)
+        assert len(member.texts) == 1
+        assert member.channel.close_reason is CloseReason.DISCONNECTED
+        assert world.hub.metrics().failures == 0
+
+    def test_gained_later(self, world: World) -> None:
+        """
+        A subscriber that gains a topic while its snapshot is sent gets the rest of the snapshot.
+        """
+
+        async def snapshot() -> AsyncIterator[str]:
+            yield "first " + "x" * 70_000
+            await deferLater(world.reactor, 1)
+            yield "second"
+
+        member = opened(world, world.join("a", snapshot=lambda request: snapshot()))
+        (subscriber,) = world.hub.subscribers
+        subscriber.change(["a", "b"])
+        world.reactor.advance(2)
+        assert [text.split(" ")[0] for text in member.texts] == ["first", "second"]
+
+    def test_client_disconnects_before_a_later_snapshot(self, new_world: Callable[..., World]) -> None:
+        """
+        When a client disconnects while the snapshot after a gap is made, the program's work is cancelled, and
+        the slot is free.
+        """
+        world = new_world(bounds={"max_count": 2}, upgrader={"slow_policy": "replay", "max_buffer": 1000})
+        cancelled: list[object] = []
+        made: Iterator[Any] = iter([["state"], Deferred(cancelled.append), ["other"]])
+        resource = world.hub.resource("news", snapshot=lambda request: next(made), max_snapshots=1)
+        member, other = (Member(world, world.wire.connect(resource)) for _ in range(2))
+        world.members += [member, other]
+        member.client.request("/")
+        member.stop_reading()
+        for number in range(20):
+            world.publish("x" * 20_000, id=f"{number}")
+            world.reactor.advance(0.1)
+        member.read_on()
+        world.reactor.advance(0.1)
+        member.leave()
+        world.reactor.advance(0.1)
+        assert len(cancelled) == 1 and world.hub.metrics().failures == 0
+        other.client.request("/")
+        assert other.texts == ["other"]
 
     def test_limit_of_streams_reached_meanwhile(self, new_world: Callable[..., World]) -> None:
         """

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 
+from twisted.internet.defer import Deferred
+
 from txsse.errors import HubStopped, SSEError, TooManyChanges, TooManyPatterns, TooManyTopics
 from txsse.hub.distribution import Distribution
 from txsse.hub.lifecycle import Lifecycle
@@ -128,6 +130,12 @@ class Admission:
         Return the journal's head, after :meth:`locate`: where a client begins that is sent a snapshot now.
         """
         return self._get_distribution().here()
+
+    def when_stopping(self) -> Deferred[None]:
+        """
+        Return a Deferred that fires when the hub is stopped.
+        """
+        return self._lifecycle.when_stopping()
 
     @property
     def limits_states(self) -> bool:

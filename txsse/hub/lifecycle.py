@@ -15,7 +15,7 @@ from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
-from txsse._waiters import SharedCall
+from txsse._waiters import SharedCall, Waiters
 from txsse.errors import HubStopped
 
 __all__ = ["Lifecycle"]
@@ -187,6 +187,7 @@ class Lifecycle:
         self._drain: _Work | None = None
         self._starting: SharedCall[None] = SharedCall()
         self._stopping: SharedCall[None] = SharedCall()
+        self._stops: Waiters[None] = Waiters()
         self._has_started = False
         self._machine = _new_machine(self)
 
@@ -216,7 +217,14 @@ class Lifecycle:
         if not self.is_stopping:
             self.is_stopping = True
             self._drain = drain
+            self._stops.fire(None)
         return self._machine.stop()()
+
+    def when_stopping(self) -> Deferred[None]:
+        """
+        Return a Deferred that fires when :meth:`stop` is called.
+        """
+        return succeed(None) if self.is_stopping else self._stops.wait()
 
     def start_journal(self) -> Deferred[None]:
         """

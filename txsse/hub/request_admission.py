@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
@@ -175,6 +175,9 @@ class RequestAdmission:
         access, under_way = wanted.access, self._admission.under_way
         if access.keys and under_way.is_disconnected(number, access.keys):
             raise _Disconnected
+        if snapshot is not None and under_way.revoked(number, access.keys):
+            # The program's events cannot be filtered by topic. The client reconnects, for another snapshot.
+            raise _Disconnected
         named = None if point is None else _id_to_name(point, access)
         if named is not None:
             for field in self._resume_headers:
@@ -207,12 +210,19 @@ class RequestAdmission:
                 point,
             )
 
+        beginning = Deferred.fromCoroutine(snapshots.begin(self._admission.fix_position, describe))
+        stopping = self._admission.when_stopping()
+        stopping.addCallbacks(lambda _: beginning.cancel(), lambda _: None)
         try:
-            run = await snapshots.begin(self._admission.fix_position, describe)
+            run = await beginning
         except UpgradeRefused:
             raise
         except Exception as error:
+            if stopping.called:
+                raise HubStopped from None
             raise _NoSnapshot from error
+        finally:
+            stopping.cancel()
         found = run.point
         # After a gap, the response names the position after the snapshot.
         named = found.resume_id if point.missed else point.named

@@ -263,12 +263,13 @@ class StreamSnapshot:
     :param run: the first one, if it has begun.
     """
 
-    __slots__ = ("_run", "_sending", "_snapshots")
+    __slots__ = ("_beginning", "_run", "_sending", "_snapshots")
 
     def __init__(self, snapshots: Snapshots, run: SnapshotRun | None = None) -> None:
         self._snapshots = snapshots
         self._run = run
         self._sending: SnapshotRun | None = None
+        self._beginning: Deferred[SnapshotRun] | None = None
 
     async def take(
         self, fix: Callable[[], ResumePoint], describe: Callable[[ResumePoint], SnapshotRequest]
@@ -277,7 +278,13 @@ class StreamSnapshot:
         Return the snapshot that has begun, or begin another one.
         """
         run, self._run = self._run, None
-        self._sending = run = run or await self._snapshots.begin(fix, describe)
+        if run is None:
+            self._beginning = Deferred.fromCoroutine(self._snapshots.begin(fix, describe))
+            try:
+                run = await self._beginning
+            finally:
+                self._beginning = None
+        self._sending = run
         return run
 
     def close(self) -> None:
@@ -290,6 +297,8 @@ class StreamSnapshot:
         sending, self._sending = self._sending, None
         if sending is not None:
             sending.cancel()
+        if self._beginning is not None:
+            self._beginning.cancel()
 
 
 async def _iterate(events: Events | Awaitable[Events] | Deferred[list[Item]]) -> AsyncGenerator[Item, None]:

@@ -16,7 +16,7 @@ from typing import Protocol
 from twisted.internet.defer import CancelledError, Deferred
 
 from txsse._timeslice import TimeSlices
-from txsse.errors import UpgradeRefused
+from txsse.errors import CloseReason, UpgradeRefused
 from txsse.hub.metrics import Counters
 from txsse.hub.page_cache import SharedFrames
 from txsse.hub.retained_pages import RetainedPages, SharedState
@@ -125,10 +125,16 @@ class State:
         snapshot = subscriber.snapshot
         if snapshot is None:
             return await self._send_retained(subscriber, point)
-        run = await snapshot.take(self._head, partial(_describe, subscriber))
+        rights = subscriber.topics, subscriber.private
+        try:
+            run = await snapshot.take(self._head, partial(_describe, subscriber))
+        except CancelledError:
+            if subscriber.is_subscribed:
+                raise
+            return None
         try:
             following = await self._send_retained(subscriber, run.point)
-            if following is not None and await self._send_snapshot(subscriber, run):
+            if following is not None and await self._send_snapshot(subscriber, run, *rights):
                 return following
             return None
         finally:
@@ -163,7 +169,9 @@ class State:
         complete_from = min(self._retained.changed_at, self._journal.head)
         return ResumePoint(point.position, resume_id=point.resume_id, complete_from=complete_from)
 
-    async def _send_snapshot(self, subscriber: Subscriber, run: SnapshotRun) -> bool:
+    async def _send_snapshot(
+        self, subscriber: Subscriber, run: SnapshotRun, topics: TopicSet, private: TopicSet
+    ) -> bool:
         """
         Send the events of a snapshot; return whether the subscriber was sent all of them.
         """
@@ -171,7 +179,7 @@ class State:
             framed = Framed(b"".join(frames))
             while True:
                 await subscriber.channel.drain()
-                if not subscriber.is_subscribed:
+                if not subscriber.is_subscribed or not _has_still(subscriber, topics, private):
                     return False
                 if subscriber.channel.offer(framed):
                     break
@@ -193,6 +201,19 @@ class State:
     def _head(self) -> ResumePoint:
         head = self._journal.head
         return ResumePoint(head, resume_id=self._journal.resume_id(head))
+
+
+def _has_still(subscriber: Subscriber, topics: TopicSet, private: TopicSet) -> bool:
+    """
+    Return whether a subscriber has the rights that its snapshot is made for. If not, end its stream.
+
+    The program's events have no topics, so they cannot be filtered. The client reconnects, and gets another
+    snapshot.
+    """
+    if subscriber.topics.includes(topics) and subscriber.private.includes(private):
+        return True
+    subscriber.channel.abort(reason=CloseReason.DISCONNECTED)
+    return False
 
 
 def _describe(subscriber: Subscriber, point: ResumePoint) -> SnapshotRequest:
