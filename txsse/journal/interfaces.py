@@ -44,12 +44,12 @@ class IJournal(Interface):
     consecutive. Position 0 is before all updates, and no position is used twice. Three limits apply together:
     the number of updates, their size in bytes, and their age. The oldest updates are dropped first.
 
-    Ids: two updates are equal if they have the same topics, data, type, id, retry time and privacy. Appending
-    an update that equals the newest held update with its id is a no-op, so a publisher that does not know
-    whether an update was recorded may publish it again. An update that differs from that one is appended,
-    although its id is held: of the updates A, B and A with one id, all three are appended. A client that
-    resumes from an id continues after the *earliest* held update with this id, so that it misses none of the
-    later ones.
+    Ids: two updates are equal if they have the same topics, data, type, id, retry time, privacy and
+    retention. Appending an update that equals the newest held update with its id is a no-op, so a publisher
+    that does not know whether an update was recorded may publish it again. An update that differs from that
+    one is appended, although its id is held: of the updates A, B and A with one id, all three are appended. A
+    client that resumes from an id continues after the *earliest* held update with this id, so that it misses
+    none of the later ones.
 
     Every Deferred may fail, with :exc:`~txsse.errors.JournalFailed` if the journal knows the cause. The
     journal remains usable after a failure. The journal calls its follower in the reactor's thread, and its
