@@ -180,7 +180,7 @@ class RetainTests:
         assert world.retain("news", "k1", "x").status == 200
         client = world.retain("news", "k2")
         assert client.status == 507
-        assert b"unretain some, or raise its limits" in client.body
+        assert b"unretain some, or raise the journal's max_retained" in client.body
         assert world.retain("news", "k1", "y").status == 200
         assert world.subscribe("news").texts == ["y"]
 
