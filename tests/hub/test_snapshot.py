@@ -277,6 +277,31 @@ class ResumeTests:
         assert member.client.headers["last-event-id"] == "3"
         assert world.hub.metrics().gaps == 1
 
+    def test_reset_has_to_wait(
+        self, new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        If the channel does not take stream-reset, because the program has filled it, that waits, and comes
+        once.
+        """
+        refused: list[bytes] = []
+        offer = SSEChannel.offer
+
+        def refuse_once(channel: SSEChannel, framed: Any) -> bool:
+            if b"stream-reset" in framed.data and not refused:
+                refused.append(framed.data)
+                return False
+            return offer(channel, framed)
+
+        monkeypatch.setattr(SSEChannel, "offer", refuse_once)
+        world = new_world(bounds={"max_count": 3})
+        world.publish("1", retain="a")
+        for snapshot, state in ((None, []), (texts("state"), ["state"])):
+            refused.clear()
+            member = opened(world, world.join(last_event_id="gone", snapshot=snapshot))
+            world.reactor.advance(1)
+            assert refused and member.texts == ["stream-reset", "1", *state]
+
     def test_slow_reader(self, new_world: Callable[..., World]) -> None:
         """
         A slow reader that has missed updates gets stream-reset and another snapshot, on the same stream.
@@ -365,6 +390,35 @@ class FailureTests:
         assert world.hub.metrics().failures == 1
         assert member.last_event_id == ""
         assert [event["log_failure"].type for event in failures] == [ZeroDivisionError]
+
+    def test_cancelled_by_the_program(self, world: World) -> None:
+        """
+        A CancelledError of the program is a failure like any other, while its client is connected.
+        """
+
+        async def snapshot() -> AsyncIterator[str]:
+            yield "a" * 70_000
+            await deferLater(world.reactor, 1)
+            raise CancelledError
+
+        member = opened(world, world.join(snapshot=lambda request: snapshot()))
+        world.reactor.advance(1)
+        assert not member.channel.is_open and world.hub.metrics().failures == 1
+
+    def test_cancelled_by_the_program_after_a_gap(self, new_world: Callable[..., World]) -> None:
+        """
+        A CancelledError of the program in the snapshot after a gap ends the stream as a failure.
+        """
+        world = new_world(bounds={"max_count": 2}, upgrader={"slow_policy": "replay", "max_buffer": 1000})
+        made: Iterator[Any] = iter([["state"], fail(CancelledError())])
+        member = opened(world, world.join(snapshot=lambda request: next(made)))
+        member.stop_reading()
+        for number in range(20):
+            world.publish("x" * 20_000, id=f"{number}")
+            world.reactor.advance(0.1)
+        member.read_on()
+        world.reactor.advance(1)
+        assert not member.channel.is_open and world.hub.metrics().failures == 1
 
     def test_never_ends(self, world: World) -> None:
         """
