@@ -32,7 +32,7 @@ from tests.processes import finish, python, start
 from tests.waiting import until
 from txsse import CloseReason, Hub
 from txsse._extras import MissingExtra
-from txsse.cli import disconnect as module
+from txsse.cli import form as module
 from txsse.cli import main
 from txsse.cli.disconnect import DISCONNECT, disconnect
 from txsse.mercure import Settings, shared_secret, well_known

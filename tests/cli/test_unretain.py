@@ -28,8 +28,8 @@ from tests.mercure.world import SECRET
 from tests.processes import finish, python, start
 from txsse import Hub
 from txsse._extras import MissingExtra
+from txsse.cli import form as module
 from txsse.cli import main
-from txsse.cli import unretain as module
 from txsse.cli.publish import PUBLISH, publish
 from txsse.cli.unretain import UNRETAIN, unretain
 from txsse.mercure import Settings, shared_secret, well_known

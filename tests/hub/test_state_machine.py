@@ -10,7 +10,6 @@ record, once each.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from itertools import product
 from typing import Any, cast
 
 import pytest
@@ -32,7 +31,7 @@ from zope.interface import implementer
 import txsse.journal.retained_updates
 import txsse.journal.window
 from tests.fakes import Client
-from tests.hub.test_machine import DelayedJournal, Prefix, SteppedWire, allows
+from tests.hub.test_machine import COMBINATIONS, DelayedJournal, Prefix, SteppedWire, allows
 from txsse import (
     Access,
     EventStreamParser,
@@ -49,8 +48,6 @@ from txsse.journal.retained import RetainedPage
 from txsse.topics.topic_set import TopicSet
 
 pytestmark = pytest.mark.fuzz
-
-POLICIES = ["replay", "close", "latest", "drop"]
 
 # The topics of each key, and whether its updates are private. A number as a key is one of the program.
 KEYS: dict[str, tuple[tuple[str, ...], bool]] = {
@@ -457,14 +454,6 @@ class StateMachine(RuleBasedStateMachine):
                 assert viewer.client is not None
                 viewer.client.pump()
             self.wait(0.5)
-
-
-# The wires "request" and "http10" have the same sink, so one policy for each is sufficient.
-COMBINATIONS = [
-    *product(["direct", "detached", "http2"], POLICIES),
-    ("request", "replay"),
-    ("http10", "close"),
-]
 
 
 class MachineTests:

@@ -6,29 +6,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
+from functools import partial
 from typing import TextIO
 
-from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 
-from txsse._extras import MissingExtra, need_tls
-from txsse._output import Unwritable, complain, put
-from txsse._redact import without_secrets
-from txsse.cli.arguments import path_below, positive, read_url
+from txsse.cli.arguments import positive
 from txsse.cli.command import Command, run_in_reactor
-from txsse.cli.http import Answer, Poster
+from txsse.cli.form import INTERRUPTED, Form, check_utf8, post_form
+from txsse.cli.http import Answer
 from txsse.cli.key_options import KEY_ENVIRONMENT, InvalidOption
 from txsse.cli.publish_result import BAD_TOKEN, NO_TOKEN, NotDone, not_a_hub, quote, when_to_retry
-from txsse.cli.tokens import TOKEN_ENVIRONMENT, add_token_arguments, find_tokens
-from txsse.client.response import parse_url
+from txsse.cli.tokens import TOKEN_ENVIRONMENT, add_token_arguments
 
 __all__ = ["DISCONNECT", "disconnect"]
-
-# Exit statuses; argparse itself uses 2.
-_OK, _FAILED, _WRONG, _INTERRUPTED = 0, 1, 2, 130
 
 _EPILOG = f"""\
 The command closes all streams whose tokens have the subject, the ID or the key, at all nodes of the hub. The
@@ -47,8 +40,6 @@ exit status:
     2  the command line, the token or the key is invalid
   130  Ctrl-C
 """
-
-_SUCCESS = "the streams were closed and the tokens revoked"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +67,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     return run_in_reactor(
-        lambda reactor: disconnect(reactor, arguments, sys.stdout, sys.stderr), interrupted=_INTERRUPTED
+        lambda reactor: disconnect(reactor, arguments, sys.stdout, sys.stderr), interrupted=INTERRUPTED
     )
 
 
@@ -91,42 +82,14 @@ async def disconnect(
     """
     Send the request of the arguments, print the result, and return the exit status.
     """
-    try:
-        hub_url = read_url(arguments.url)
-        url = parse_url(path_below(hub_url, "disconnect")).to_text()
-        if agent is None and url.startswith("https:"):
-            need_tls("https")
-        fields = _fields(arguments)
-        if arguments.compatibility:
-            raise InvalidOption("--compatibility: a token from before Mercure 1.0 cannot allow this")
-        tokens = find_tokens(reactor, arguments, os.environ, hub_url, disconnect=True)
-    except (InvalidOption, ValueError) as error:
-        complain(err, "txsse disconnect", error)
-        return _WRONG
-    except MissingExtra as error:
-        complain(err, "txsse disconnect", error)
-        return _FAILED
-    poster = Poster(
-        reactor, url, timeout=arguments.timeout, insecure=arguments.insecure, agent=agent, success=_SUCCESS
-    )
-    try:
-        token = tokens()
-        answer = await poster.ask(fields, token)
-        put(out, _judge(answer, url=without_secrets(hub_url), has_token=token is not None) + "\n")
-    except CancelledError:
-        return _INTERRUPTED
-    except Unwritable as error:
-        complain(err, "txsse disconnect", f"{_SUCCESS}, but {error}")
-        return _FAILED
-    except NotDone as error:
-        complain(err, "txsse disconnect", error)
-        return _FAILED
-    finally:
-        await poster.close()
-    return _OK
+    form = Form("disconnect", "the streams were closed and the tokens revoked", {"disconnect": True})
+    fields = partial(_fields, arguments)
+    return await post_form(reactor, arguments, form, fields, _judge, out=out, err=err, agent=agent)
 
 
 def _fields(arguments: argparse.Namespace) -> list[tuple[str, str]]:
+    if arguments.compatibility:
+        raise InvalidOption("--compatibility: a token from before Mercure 1.0 cannot allow this")
     fields = []
     for name in ("sub", "jti", "key", "expires_in"):
         value = getattr(arguments, name)
@@ -135,14 +98,11 @@ def _fields(arguments: argparse.Namespace) -> list[tuple[str, str]]:
     for name, value in fields:
         if not value:
             raise InvalidOption(f"--{name} is empty")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise InvalidOption(f"--{name} is not UTF-8 text") from None
+        check_utf8(f"--{name}", value)
     return fields
 
 
-def _judge(answer: Answer, *, url: str, has_token: bool) -> str:
+def _judge(answer: Answer, url: str, has_token: bool) -> str:
     """
     Return the text about a successful request.
 

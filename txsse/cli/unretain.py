@@ -5,29 +5,21 @@ The command ``txsse unretain URL TOPIC KEY``: remove a retained update from a tx
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+from functools import partial
 from typing import TextIO
 
-from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 
-from txsse._extras import MissingExtra, need_tls
-from txsse._output import Unwritable, complain, put
-from txsse._redact import without_secrets
-from txsse.cli.arguments import path_below, read_url
 from txsse.cli.command import Command, run_in_reactor
-from txsse.cli.http import Answer, Poster
+from txsse.cli.form import INTERRUPTED, Form, check_utf8, post_form
+from txsse.cli.http import Answer
 from txsse.cli.key_options import KEY_ENVIRONMENT, InvalidOption
 from txsse.cli.publish_result import NotDone, judge, quote
-from txsse.cli.tokens import TOKEN_ENVIRONMENT, add_token_arguments, find_tokens
-from txsse.client.response import parse_url
+from txsse.cli.tokens import TOKEN_ENVIRONMENT, add_token_arguments
 
 __all__ = ["UNRETAIN", "unretain"]
-
-# Exit statuses; argparse itself uses 2.
-_OK, _FAILED, _WRONG, _INTERRUPTED = 0, 1, 2, 130
 
 _EPILOG = f"""\
 The command removes the update that was published with --retain KEY, under each of the topics. The hub sends
@@ -44,8 +36,6 @@ exit status:
     2  the command line, the token or the key is invalid
   130  Ctrl-C
 """
-
-_SUCCESS = "the retained update was removed"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +65,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     return run_in_reactor(
-        lambda reactor: unretain(reactor, arguments, sys.stdout, sys.stderr), interrupted=_INTERRUPTED
+        lambda reactor: unretain(reactor, arguments, sys.stdout, sys.stderr), interrupted=INTERRUPTED
     )
 
 
@@ -91,38 +81,13 @@ async def unretain(
     Send the request of the arguments, print the ID, and return the exit status.
     """
     topics = [arguments.topic, *arguments.topics]
-    try:
-        hub_url = read_url(arguments.url)
-        url = parse_url(path_below(hub_url, "unretain")).to_text()
-        if agent is None and url.startswith("https:"):
-            need_tls("https")
-        fields = _fields(arguments, topics)
-        tokens = find_tokens(reactor, arguments, os.environ, hub_url, publish=topics)
-    except (InvalidOption, ValueError) as error:
-        complain(err, "txsse unretain", error)
-        return _WRONG
-    except MissingExtra as error:
-        complain(err, "txsse unretain", error)
-        return _FAILED
-    poster = Poster(
-        reactor, url, timeout=arguments.timeout, insecure=arguments.insecure, agent=agent, success=_SUCCESS
-    )
-    try:
-        token = tokens()
-        answer = await poster.ask(fields, token)
-        name = without_secrets(hub_url)
-        put(out, _judge(answer, url=name, topics=topics, has_token=token is not None) + "\n")
-    except CancelledError:
-        return _INTERRUPTED
-    except Unwritable as error:
-        complain(err, "txsse unretain", f"{_SUCCESS}, but {error}")
-        return _FAILED
-    except NotDone as error:
-        complain(err, "txsse unretain", error)
-        return _FAILED
-    finally:
-        await poster.close()
-    return _OK
+
+    def judge_answer(answer: Answer, url: str, has_token: bool) -> str:
+        return _judge(answer, url=url, topics=topics, has_token=has_token)
+
+    form = Form("unretain", "the retained update was removed", {"publish": topics})
+    fields = partial(_fields, arguments, topics)
+    return await post_form(reactor, arguments, form, fields, judge_answer, out=out, err=err, agent=agent)
 
 
 def _fields(arguments: argparse.Namespace, topics: list[str]) -> list[tuple[str, str]]:
@@ -134,10 +99,7 @@ def _fields(arguments: argparse.Namespace, topics: list[str]) -> list[tuple[str,
     if arguments.private:
         fields.append(("private", "on"))
     for name, value in fields:
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise InvalidOption(f"{name} is not UTF-8 text") from None
+        check_utf8(name, value)
     return fields
 
 

@@ -22,7 +22,7 @@ from txsse._rate_limited_log import RateLimitedLog
 from txsse.errors import HubStopped, JournalFailed, TooManyPatterns, TooManyTopics, UpgradeRefused
 from txsse.hub.admission import Admission
 from txsse.hub.cut_off import take_topics
-from txsse.hub.snapshot import SnapshotRequest, Snapshots, StreamSnapshot, describe_request
+from txsse.hub.snapshot import SnapshotRequest, Snapshots, StreamSnapshot
 from txsse.hub.subscriber import Subscriber
 from txsse.journal.position import ResumePoint
 from txsse.journal.update import EARLIEST
@@ -200,14 +200,10 @@ class RequestAdmission:
         :returns: where it continues after the snapshot, and the snapshot.
         """
 
-        def describe(point: ResumePoint) -> SnapshotRequest:
-            return describe_request(
-                wanted.topics,
-                wanted.private,
-                wanted.access.key,
-                wanted.access.context,
-                self._upgrader.describe(request),
-                point,
+        def describe(resume_id: str) -> SnapshotRequest:
+            access, asked = wanted.access, self._upgrader.describe(request)
+            return SnapshotRequest(
+                wanted.topics, wanted.private, access.key, access.context, asked, resume_id
             )
 
         beginning = Deferred.fromCoroutine(snapshots.begin(self._admission.fix_position, describe))

@@ -42,7 +42,6 @@ __all__ = [
     "SnapshotTimedOut",
     "Snapshots",
     "StreamSnapshot",
-    "describe_request",
 ]
 
 _log = Logger()
@@ -75,21 +74,6 @@ class SnapshotRequest:
     context: object = field(repr=False)
     request: StreamRequest
     resume_id: str
-
-
-def describe_request(
-    topics: TopicSet,
-    private: TopicSet,
-    key: Hashable,
-    context: object,
-    request: StreamRequest,
-    point: ResumePoint,
-) -> SnapshotRequest:
-    """
-    Describe a subscriber at a position to the program.
-    """
-    assert point.resume_id is not None
-    return SnapshotRequest(topics, private, key, context, request, point.resume_id)
 
 
 Events: TypeAlias = "Iterable[Item] | AsyncIterable[Item]"
@@ -138,20 +122,21 @@ class Snapshots:
         self._get_reactor = get_reactor
 
     async def begin(
-        self, fix: Callable[[], ResumePoint], describe: Callable[[ResumePoint], SnapshotRequest]
+        self, fix: Callable[[], ResumePoint], describe: Callable[[str], SnapshotRequest]
     ) -> SnapshotRun:
         """
         Call the program, as soon as a slot is free, and wait for the first part of the snapshot.
 
         :param fix: fixes the position of the subscriber.
-        :param describe: returns the subscriber, for the program.
+        :param describe: returns the subscriber, for the program, with the resume ID of its position.
         :raises SnapshotTimedOut: if that takes too long; otherwise whatever the program raises.
         """
         reactor = self._get_reactor()
         await self.slots.acquire().addTimeout(self.timeout, reactor, _no_slot)
         try:
             point = fix()
-            run = SnapshotRun(self, self.make(describe(point)), point, reactor)
+            assert point.resume_id is not None
+            run = SnapshotRun(self, self.make(describe(point.resume_id)), point, reactor)
             await run.fetch()
         finally:
             self.slots.release()
@@ -272,7 +257,7 @@ class StreamSnapshot:
         self._beginning: Deferred[SnapshotRun] | None = None
 
     async def take(
-        self, fix: Callable[[], ResumePoint], describe: Callable[[ResumePoint], SnapshotRequest]
+        self, fix: Callable[[], ResumePoint], describe: Callable[[str], SnapshotRequest]
     ) -> SnapshotRun:
         """
         Return the snapshot that has begun, or begin another one.

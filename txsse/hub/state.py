@@ -20,7 +20,7 @@ from txsse.errors import CloseReason, UpgradeRefused
 from txsse.hub.metrics import Counters
 from txsse.hub.page_cache import SharedFrames
 from txsse.hub.retained_pages import RetainedPages, SharedState
-from txsse.hub.snapshot import SnapshotRequest, SnapshotRun, describe_request
+from txsse.hub.snapshot import SnapshotRequest, SnapshotRun
 from txsse.hub.subscriber import Subscriber
 from txsse.journal.interfaces import IJournal
 from txsse.journal.position import ResumePoint
@@ -216,8 +216,8 @@ def _has_still(subscriber: Subscriber, topics: TopicSet, private: TopicSet) -> b
     return False
 
 
-def _describe(subscriber: Subscriber, point: ResumePoint) -> SnapshotRequest:
+def _describe(subscriber: Subscriber, resume_id: str) -> SnapshotRequest:
     channel = subscriber.channel
-    return describe_request(
-        subscriber.topics, subscriber.private, channel.key, channel.context, channel.request, point
+    return SnapshotRequest(
+        subscriber.topics, subscriber.private, channel.key, channel.context, channel.request, resume_id
     )
